@@ -58,11 +58,15 @@ def main() -> None:
 
 
 def _print(console: Console, figures: Figures) -> None:
-    table = Table(title=f"{figures.seconds:g} seconds of chaos", title_justify="left")
+    table = Table(
+        title=f"{figures.seconds:g} seconds of chaos; memory in its first and last third",
+        title_justify="left",
+    )
     table.add_column("what")
     table.add_column("figure", justify="right")
     rows = {f"fault: {name}": number for name, number in sorted(figures.faults.items())}
     rows |= {f"live: {end}": number for end, number in sorted(figures.live.items())}
+    rows |= {f"whole: {name}": number for name, number in sorted(figures.live_whole.items())}
     rows |= {f"durable: {status}": n for status, n in sorted(figures.durable_results.items())}
     for name, value in rows.items():
         table.add_row(name, str(value))
@@ -71,8 +75,13 @@ def _print(console: Console, figures: Figures) -> None:
     table.add_row("accepted work lost", str(figures.lost))
     table.add_row("results stored / heard twice", f"{figures.stored_twice} / {figures.heard_twice}")
     table.add_row("dead letters", str(figures.dead_letters))
-    thirds = "{:.0f} / {:.0f} MB".format(*figures.memory_of_all_mb)
-    table.add_row("memory, first / last third", thirds)
+    table.add_row("NATS away, at least", f"{figures.nats_away_s:.1f} s")
+    table.add_row(
+        "Redis: connections refused / commands slow",
+        f"{figures.redis_refused} / {figures.redis_delayed}",
+    )
+    for name, thirds in {**figures.memory_mb, "all": figures.memory_of_all_mb}.items():
+        table.add_row(f"memory, {name}", "{:.0f} / {:.0f} MB".format(*thirds))
     console.print(table)
     for problem in figures.broken:
         console.print(f"[bold red]broken:[/] {problem}", highlight=False)

@@ -12,79 +12,54 @@ from typing import Any
 import aiohttp
 
 from localforge.contracts.chat import ChatCompleted
+from tests.chaos.asking import ASKED, TEXT, WHOLE
 from tests.e2e.durable import Application
-from tests.fakes.openai_server import WORDS
 
-TEXT = " ".join(WORDS)
 DEADLINE_S = 20.0
 LATE_S = 5.0
 """Beyond the deadline a client counts as hanging."""
 
 
 class LiveLoad:
-    """HTTP clients, every second request streamed, one after the other until stopped.
+    """HTTP clients of both APIs, streamed or not in turn, that ask again and again until stopped.
 
     Attributes:
         ends: How requests ended: `whole`, `error <code>`, `connection` (the edge went away), or
             what may never be: `wrong` (a short or mixed answer that looks whole), `hang`.
+        whole: Whole answers by what was asked for.
         seconds: Of each whole answer.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self.ends: collections.Counter[str] = collections.Counter()
+        self.whole: collections.Counter[str] = collections.Counter()
         self.seconds: list[float] = []
         self._session = session
-        self._url = f"{url}/v1/chat/completions"
+        self._url = url
         self._stopping = False
 
     def stop(self) -> None:
         """Let the requests under way be the last ones."""
         self._stopping = True
 
-    async def client(self, pause_s: float) -> None:
-        """Ask, wait a little, ask again."""
-        for number in itertools.count():
+    async def client(self, number: int, pause_s: float) -> None:
+        """Ask, wait a little, ask again; the number says with which API to begin."""
+        for asking in itertools.islice(itertools.cycle(ASKED), number, None):
             if self._stopping:
                 return
             started = time.monotonic()
             try:
                 async with asyncio.timeout(DEADLINE_S + LATE_S):
-                    end = await self._ask(stream=number % 2 == 1)
+                    end = await asking.ask(self._session, self._url)
             except TimeoutError:
                 end = "hang"
             except (aiohttp.ClientError, OSError):
                 end = "connection"
             self.ends[end] += 1
-            if end == "whole":
+            if end == WHOLE:
+                self.whole[asking.name] += 1
                 self.seconds.append(time.monotonic() - started)
             await asyncio.sleep(pause_s)
-
-    async def _ask(self, *, stream: bool) -> str:
-        body = {"model": "auto", "messages": [{"role": "user", "content": "chaos"}]}
-        async with self._session.post(self._url, json={**body, "stream": stream}) as answer:
-            if answer.status != 200:
-                return f"error {(await answer.json())['error']['code']}"
-            if stream:
-                return await _read_stream(answer)
-            text = (await answer.json())["choices"][0]["message"]["content"]
-            return "whole" if text == TEXT else "wrong"
-
-
-async def _read_stream(answer: aiohttp.ClientResponse) -> str:
-    text = ""
-    async for line in answer.content:
-        data = line.decode().strip().removeprefix("data: ")
-        if data == "[DONE]":
-            return "whole" if text == TEXT else "wrong"
-        if not data:
-            continue
-        event: dict[str, Any] = json.loads(data)
-        if "error" in event:
-            return f"error {event['error']['code']}"
-        for choice in event["choices"]:
-            text += choice["delta"].get("content") or ""
-    # Ended without an end: the client's library would say so.
-    return "connection"
 
 
 class DurableLoad:

@@ -16,10 +16,11 @@ from localforge.bus.pull import Pulled
 from localforge.bus.tail import read_all
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted
+from tests.chaos.asking import ASKED
 from tests.chaos.load import DurableLoad, LiveLoad, is_whole
 from tests.chaos.memory import Memory
 from tests.chaos.slow_redis import SLOW_S
-from tests.chaos.world import SERVICES, World, running_world
+from tests.chaos.world import NATS_AWAY_S, SERVICES, World, running_world
 from tests.e2e.durable import application, dead_letters
 from tests.e2e.stack import Provider
 from tests.fakes.openai_server import Behaviour
@@ -37,6 +38,11 @@ SETTLE_S = 90.0
 """For the last accepted request to get its result."""
 GROWTH_MB = 40.0
 """Of all processes together, between the first third of the run and the last."""
+NATS_FAULT = "NATS away for 10 s"
+REDIS_AWAY = "Redis away for 5 s"
+REDIS_SLOW = "Redis slow, 2 s a command"
+KILLS = {service: f"kill {service}" for service in SERVICES}
+FAULTS = frozenset({NATS_FAULT, REDIS_AWAY, REDIS_SLOW, *KILLS.values()})
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -44,8 +50,16 @@ class Figures(msgspec.Struct, kw_only=True):
 
     seconds: float
     faults: dict[str, int]
+    nats_away_s: float
+    """The shortest time."""
+    redis_refused: int
+    """Connections to Redis that were cut or refused."""
+    redis_delayed: int
+    """Commands, or several at once, that took `SLOW_S` longer."""
     live: dict[str, int]
     """How live requests ended."""
+    live_whole: dict[str, int]
+    """Whole answers by API, streamed and not."""
     live_p50_s: float
     live_p99_s: float
     durable_accepted: int
@@ -85,7 +99,11 @@ class Figures(msgspec.Struct, kw_only=True):
                 self.durable_results.keys() - {"200"}
             ),
             f"memory grew by {grown:.0f} MB": grown > GROWTH_MB,
-            "no live request was answered": not self.live.get("whole"),
+            f"never struck: {sorted(FAULTS - self.faults.keys())}": FAULTS - self.faults.keys(),
+            f"NATS was away for {self.nats_away_s} s only": self.nats_away_s < NATS_AWAY_S,
+            "nobody missed Redis": not self.redis_refused,
+            "nobody waited for Redis": not self.redis_delayed,
+            "of some API no answer was whole": {a.name for a in ASKED} - self.live_whole.keys(),
             "no durable request was accepted": not self.durable_accepted,
         }
         return [what for what, is_so in checks.items() if is_so]
@@ -117,7 +135,9 @@ async def _run(
 ) -> Figures:
     async with application(world.stack) as app, aiohttp.ClientSession() as session:
         live, durable = LiveLoad(session, world.stack.url), DurableLoad(app)
-        tasks = [asyncio.create_task(live.client(CLIENT_PAUSE_S)) for _ in range(CLIENTS)]
+        tasks = [
+            asyncio.create_task(live.client(number, CLIENT_PAUSE_S)) for number in range(CLIENTS)
+        ]
         tasks.append(asyncio.create_task(durable.publish(PUBLISH_PAUSE_S)))
         await asyncio.sleep(WARM_UP_S)
         memory = Memory(world.memory_mb)
@@ -140,7 +160,11 @@ async def _run(
     return Figures(
         seconds=seconds,
         faults=dict(faults),
+        nats_away_s=world.nats_away_s,
+        redis_refused=world.way.refused,
+        redis_delayed=world.way.delayed,
         live=dict(live.ends),
+        live_whole=dict(live.whole),
         live_p50_s=round(seconds_of[len(seconds_of) // 2], 3),
         live_p99_s=round(seconds_of[int(len(seconds_of) * 0.99)], 3),
         durable_accepted=len(durable.accepted),
@@ -156,14 +180,14 @@ async def _run(
 async def _faults(
     world: World, seconds: float, rng: random.Random, tell: Callable[[str], None]
 ) -> collections.Counter[str]:
-    """Bring one fault after another, each kind once before any comes again."""
+    """Bring one fault after another, each once before any comes again, and at least once."""
     done: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        round_ = [*_others(world), *(("kill", _killing(world, rng)) for _ in range(6))]
+        round_ = [*_others(world), *((KILLS[s], _killing(world, s)) for s in SERVICES)]
         rng.shuffle(round_)
         for name, fault in round_:
-            if time.monotonic() >= end:
+            if time.monotonic() >= end and done.keys() >= FAULTS:
                 break
             tell(name)
             done[name] += 1
@@ -177,15 +201,14 @@ Fault = Callable[[], Coroutine[Any, Any, None]]
 
 def _others(world: World) -> list[tuple[str, Fault]]:
     return [
-        ("NATS away for 10 s", world.without_nats),
-        ("Redis away for 5 s", lambda: world.without_redis(REDIS_AWAY_S)),
-        ("Redis slow, 2 s a command", lambda: world.with_slow_redis(REDIS_AWAY_S, SLOW_S)),
+        (NATS_FAULT, world.without_nats),
+        (REDIS_AWAY, lambda: world.without_redis(REDIS_AWAY_S)),
+        (REDIS_SLOW, lambda: world.with_slow_redis(REDIS_AWAY_S, SLOW_S)),
     ]
 
 
-def _killing(world: World, rng: random.Random) -> Fault:
+def _killing(world: World, service: str) -> Fault:
     async def kill() -> None:
-        service = rng.choice(SERVICES)
         await wait_until(
             lambda: world.kill(service), timeout=60, description=f"{service} runs and is killed"
         )

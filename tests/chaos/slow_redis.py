@@ -12,10 +12,14 @@ class Way:
 
     Attributes:
         delay_s: Added to whatever a client sends; its commands come one at a time.
+        refused: Connections that were cut or not let through.
+        delayed: How often a client had to wait for that long.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.delay_s = 0.0
+        self.refused = 0
+        self.delayed = 0
         self._address = (host, port)
         self._is_open = True
         self._server: asyncio.Server | None = None
@@ -30,6 +34,7 @@ class Way:
     def close_way(self) -> None:
         """Cut every connection, and each new one at once: nobody is there."""
         self._is_open = False
+        self.refused += len(self._writers) // 2
         for writer in self._writers:
             writer.transport.abort()
 
@@ -52,6 +57,7 @@ class Way:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if not self._is_open:
+            self.refused += 1
             writer.transport.abort()
             return
         try:
@@ -74,6 +80,7 @@ class Way:
             while data := await reader.read(_CHUNK):
                 if slow and self.delay_s:
                     await asyncio.sleep(self.delay_s)
+                    self.delayed += 1
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()

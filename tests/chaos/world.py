@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import math
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,6 +57,8 @@ quality_prior = 0.5
 """
 BACKENDS = (("local", "one"), ("local", "two"))
 NATS_AWAY_S = 10.0
+BEGINS_S = 5.0
+"""A process that is younger has not all of its memory yet, and would hide growth of the others."""
 
 
 class World:
@@ -62,12 +66,16 @@ class World:
 
     Attributes:
         stack: `localforge up`.
+        way: To the store.
+        nats_away_s: The shortest time for which the broker was away.
     """
 
-    def __init__(self, stack: Stack, servers: Supervisor, way: Way) -> None:
+    def __init__(self, stack: Stack, brokers: Supervisor, stores: Supervisor, way: Way) -> None:
         self.stack = stack
-        self._servers = servers
-        self._way = way
+        self.way = way
+        self.nats_away_s = math.inf
+        self._brokers = brokers
+        self._stores = stores
 
     def kill(self, service: str) -> bool:
         """Kill one service the hard way; False while it is between two lives."""
@@ -81,39 +89,40 @@ class World:
         """Kill the broker, which comes back on its files after `NATS_AWAY_S`."""
         before = self._nats.restarts
         os.kill(self._nats.pid, signal.SIGKILL)
+        killed_at = time.monotonic()
         await wait_until(
             lambda: self._nats.restarts > before and self._nats.is_ready,
             timeout=NATS_AWAY_S + 30,
             description="the broker is back",
         )
+        self.nats_away_s = round(min(self.nats_away_s, time.monotonic() - killed_at), 1)
 
     async def without_redis(self, seconds: float) -> None:
         """Close the way to the store for a while."""
-        self._way.close_way()
+        self.way.close_way()
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._way.open_way()
+            self.way.open_way()
 
     async def with_slow_redis(self, seconds: float, delay_s: float) -> None:
         """Make each command of the store take longer for a while."""
-        self._way.delay_s = delay_s
+        self.way.delay_s = delay_s
         try:
             await asyncio.sleep(seconds)
         finally:
-            self._way.delay_s = 0.0
+            self.way.delay_s = 0.0
 
     def memory_mb(self) -> dict[str, float]:
-        """Return the resident memory of each process, by name."""
-        found = {}
-        for name in SERVICES:
-            found[name] = _resident_mb(self.stack.pid(name))
-        found["nats"] = _resident_mb(self._nats.pid)
-        return found
+        """Return the resident memory of each process by name, 0 while it has just begun."""
+        pids = {name: self.stack.pid(name) for name in SERVICES}
+        pids |= {"localforge up": self.stack.own_pid, "nats": self._nats.pid}
+        pids |= {"redis": self._stores.status["redis"].pid}
+        return {name: _resident_mb(pid) for name, pid in pids.items()}
 
     @property
     def _nats(self) -> ChildStatus:
-        return self._servers.status["nats"]
+        return self._brokers.status["nats"]
 
 
 @asynccontextmanager
@@ -140,7 +149,7 @@ async def running_world(folder: Path, provider: Provider) -> AsyncIterator[World
         )
         try:
             await asyncio.to_thread(stack.start)
-            yield World(stack, brokers, way)
+            yield World(stack, brokers, stores, way)
             await asyncio.to_thread(stack.stop)
         finally:
             stack.crash()
@@ -151,7 +160,11 @@ async def running_world(folder: Path, provider: Provider) -> AsyncIterator[World
 
 
 def _resident_mb(pid: int) -> float:
+    """Return the resident memory of a process that has had time to begin its work."""
     try:
-        return float(psutil.Process(pid).memory_info().rss) / 1e6 if pid else 0.0
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid or -1)
+        if time.time() - process.create_time() < BEGINS_S:
+            return 0.0
+        return float(process.memory_info().rss) / 1e6
+    except (psutil.NoSuchProcess, ValueError):
         return 0.0

@@ -1,13 +1,16 @@
 """A running LocalForge in front of fake providers, for other people's clients."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.e2e.stack import Provider, Stack, running
+from tests.e2e.stack import Provider, Reply, Stack, running
 from tests.fakes.openai_server import Behaviour
 
 KEY = "client-secret"
+IBAN = "Please pay to DE89 3704 0044 0532 0130 00 by Friday"
+THOUGHTS = ["First", " the sea,", " then the sky."]
 CONFIG = """\
 [[keys]]
 id = "clients"
@@ -28,7 +31,22 @@ context_tokens = 32768
 capabilities = ["audio"]
 quality_prior = 0.5
 [[backends.models]]
+name = "thinker"
+context_tokens = 32768
+capabilities = ["logprobs", "reasoning"]
+quality_prior = 0.5
+[[backends.models]]
 name = "vectors"
+capabilities = ["embeddings"]
+
+# The same embedding model at another place.
+[[backends]]
+name = "there"
+kind = "openai"
+url = "{cloud}"
+[[backends.models]]
+name = "vectors-too"
+upstream = "vectors"
 capabilities = ["embeddings"]
 
 [[backends]]
@@ -53,7 +71,8 @@ price_out = 0.0
 @pytest.fixture(name="local", scope="session")
 def _local() -> Iterator[Provider]:
     provider = Provider()
-    with provider.behaving(talker=Behaviour(echo_tools=True)):
+    thinker = Behaviour(thoughts=THOUGHTS)
+    with provider.behaving(talker=Behaviour(echo_tools=True), thinker=thinker):
         yield provider
     provider.close()
 
@@ -73,3 +92,8 @@ def _stack(
     folder = tmp_path_factory.mktemp("clients")
     with running(Stack(folder, config, {"CLIENT_KEY": KEY})) as stack:
         yield stack
+
+
+def post(stack: Stack, path: str, body: dict[str, Any]) -> Reply:
+    """Send a request with the key."""
+    return stack.http("POST", path, body, {"authorization": f"Bearer {KEY}"})

@@ -5,7 +5,6 @@ LocalForge's. Each script prints what it got as one JSON object.
 """
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,16 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import KEY
+from tests.clients.installed import absent, node, python
 from tests.e2e.stack import Stack
 from tests.fakes.openai_server import WORDS
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(120)
 
-PYTHON = HERE.parents[1] / ".venv-clients/bin/python"
-NODE = shutil.which("node")
-MODULES = HERE / "node/node_modules"
 TEXT = " ".join(WORDS)
 CALL = ["weather", {"city": "Oslo"}]
 TOKENS = 1 + len(WORDS)
-
-needs_python = pytest.mark.skipif(
-    not PYTHON.exists(), reason="the clients are not installed: run `just clients`"
-)
-needs_node = pytest.mark.skipif(
-    NODE is None or not MODULES.exists(),
-    reason="node is not installed" if NODE is None else "run `just clients` to install the client",
-)
 
 
 def run(command: list[str], stack: Stack, folder: Path) -> dict[str, Any]:
@@ -60,10 +49,9 @@ def run(command: list[str], stack: Stack, folder: Path) -> dict[str, Any]:
 
 
 def script(name: str, stack: Stack, folder: Path) -> dict[str, Any]:
-    return run([str(PYTHON), str(HERE / "scripts" / name)], stack, folder)
+    return run([str(python()), str(HERE / "scripts" / name)], stack, folder)
 
 
-@needs_python
 def test_openai(stack: Stack, tmp_path: Path):
     assert script("openai_python.py", stack, tmp_path) == {
         "whole": TEXT,
@@ -77,10 +65,8 @@ def test_openai(stack: Stack, tmp_path: Path):
     }
 
 
-@needs_node
 def test_openai_for_node(stack: Stack, tmp_path: Path):
-    assert NODE is not None
-    assert run([NODE, str(HERE / "node/openai_node.mjs")], stack, tmp_path) == {
+    assert run([node(), str(HERE / "node/openai_node.mjs")], stack, tmp_path) == {
         "whole": TEXT,
         "stream": TEXT,
         "usage": [TOKENS, TOKENS],
@@ -90,7 +76,6 @@ def test_openai_for_node(stack: Stack, tmp_path: Path):
     }
 
 
-@needs_python
 def test_anthropic(stack: Stack, tmp_path: Path):
     assert script("anthropic_python.py", stack, tmp_path) == {
         "whole": TEXT,
@@ -105,7 +90,6 @@ def test_anthropic(stack: Stack, tmp_path: Path):
     }
 
 
-@needs_python
 def test_litellm(stack: Stack, tmp_path: Path):
     expected = {"whole": TEXT, "stream": TEXT, "tool": CALL, "tokens": TOKENS}
 
@@ -116,7 +100,6 @@ def test_litellm(stack: Stack, tmp_path: Path):
     }
 
 
-@needs_python
 def test_langchain(stack: Stack, tmp_path: Path):
     assert script("langchain_openai_client.py", stack, tmp_path) == {
         "whole": TEXT,
@@ -127,7 +110,6 @@ def test_langchain(stack: Stack, tmp_path: Path):
     }
 
 
-@needs_python
 def test_llm(stack: Stack, tmp_path: Path):
     assert script("llm_client.py", stack, tmp_path) == {
         "whole": TEXT,
@@ -136,3 +118,20 @@ def test_llm(stack: Stack, tmp_path: Path):
         "tool": CALL,
         "after the tool": TEXT,
     }
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"),
+    [
+        ("", pytest.skip.Exception),
+        ("false", pytest.skip.Exception),
+        ("true", pytest.fail.Exception),
+    ],
+)
+def test_no_client_is_left_out_in_silence_in_ci(
+    monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
+):
+    monkeypatch.setenv("CI", ci)
+
+    with pytest.raises(outcome, match="run `just clients`"):
+        absent("the clients are not installed: run `just clients`")

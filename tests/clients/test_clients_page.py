@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import KEY
-from tests.clients.test_clients import MODULES, NODE, PYTHON, TEXT, needs_node, needs_python
+from tests.clients.installed import MODULES, node, python
+from tests.clients.test_clients import TEXT
 from tests.e2e.stack import Stack
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
@@ -51,14 +52,13 @@ def run(command: list[str], stack: Stack, folder: Path, cwd: Path | None = None)
     return done.stdout
 
 
-@needs_python
 def test_the_examples_in_python_work(stack: Stack, tmp_path: Path):
     found = examples("python", stack)
     (tmp_path / "all.py").write_text(
         # One process: they import much of the same.
         f"for code in {list(found.values())!r}:\n    print()\n    exec(code, {{}})\n"
     )
-    said = run([str(PYTHON), "all.py"], stack, tmp_path)
+    said = run([str(python()), "all.py"], stack, tmp_path)
 
     assert set(found) == {
         "OpenAI for Python",
@@ -69,19 +69,16 @@ def test_the_examples_in_python_work(stack: Stack, tmp_path: Path):
     assert said.count(TEXT) == len(found), said
 
 
-@needs_python
 def test_the_example_for_llm_works(stack: Stack, tmp_path: Path):
     (models,) = examples("yaml", stack).values()
     (tmp_path / "extra-openai-models.yaml").write_text(models)
     (tmp_path / "keys.json").write_text(f'{{"localforge": "{KEY}"}}')
 
-    assert TEXT in run([str(PYTHON.parent / "llm"), "-m", "localforge", "Hi"], stack, tmp_path)
+    assert TEXT in run([str(python().parent / "llm"), "-m", "localforge", "Hi"], stack, tmp_path)
 
 
-@needs_node
 def test_the_example_for_node_works(stack: Stack, tmp_path: Path):
-    assert NODE is not None
     (code,) = examples("js", stack).values()
 
-    command = [NODE, "--input-type=module", "-e", code]
+    command = [node(), "--input-type=module", "-e", code]
     assert run(command, stack, tmp_path, MODULES.parent) == TEXT

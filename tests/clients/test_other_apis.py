@@ -1,83 +1,21 @@
-"""The APIs beside chat completions, through the whole stack."""
+"""Settings, media, completions and messages through the whole stack."""
 
-import base64
 import json
-import struct
 from typing import Any
 
 import pytest
 
-from tests.clients.conftest import KEY
+from tests.clients.conftest import IBAN, THOUGHTS, post
 from tests.e2e.stack import Provider, Reply, Stack
+from tests.fakes.openai_server import WORDS
 
-IBAN = "Please pay to DE89 3704 0044 0532 0130 00 by Friday"
 PICTURE = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
-
-
-def post(stack: Stack, path: str, body: dict[str, Any]) -> Reply:
-    return stack.http("POST", path, body, {"authorization": f"Bearer {KEY}"})
-
-
-def embed(stack: Stack, given: Any, **members: Any) -> Reply:
-    return post(stack, "/v1/embeddings", {"model": "vectors", "input": given} | members)
 
 
 def message(*content: dict[str, Any], **members: Any) -> dict[str, Any]:
     turn = {"role": "user", "content": list(content)}
     return {"model": "auto", "max_tokens": 50, "messages": [turn], **members}
-
-
-@pytest.mark.parametrize("given", ["one text", ["one text"], ["one", "two words", "and three"]])
-def test_embeddings_come_as_the_backend_made_them(stack: Stack, local: Provider, given: Any):
-    reply = embed(stack, given, dimensions=2, user="u")
-
-    texts = [given] if isinstance(given, str) else given
-    assert reply.status == 200, reply.body
-    assert reply.json["model"] == "vectors"
-    assert [item["embedding"] for item in reply.json["data"]] == [
-        [len(text), text.count(" ") + 1] for text in texts
-    ]
-    assert reply.json["usage"]["prompt_tokens"] == sum(len(text.split()) for text in texts)
-    assert reply.headers["x-localforge-zone"] == "local"
-    assert local.seen[-1].body == {"model": "vectors", "input": given, "dimensions": 2, "user": "u"}
-
-
-def test_embeddings_may_be_base64(stack: Stack):
-    data = embed(stack, "one text", encoding_format="base64").json["data"]
-
-    assert struct.unpack("<2f", base64.b64decode(data[0]["embedding"])) == (8.0, 2.0)
-
-
-def test_embeddings_cost_what_their_tokens_cost(stack: Stack):
-    reply = embed(stack, "one two three", model="cloud-vectors")
-
-    assert reply.status == 200, reply.body
-    assert float(reply.headers["x-localforge-cost-usd"]) == pytest.approx(3e-6)
-
-
-@pytest.mark.parametrize("given", [IBAN, ["harmless", IBAN]])
-def test_sensitive_texts_are_embedded_here_or_not_at_all(stack: Stack, cloud: Provider, given: Any):
-    before = len(cloud.seen)
-
-    assert embed(stack, given).status == 200
-    refused = embed(stack, given, model="cloud-vectors")
-
-    assert (refused.status, refused.json["error"]["code"]) == (403, "no_eligible_model")
-    assert len(cloud.seen) == before
-
-
-def test_tokens_are_kept_here_since_nobody_has_read_them(stack: Stack):
-    assert embed(stack, [1, 2, 3]).status == 200
-    assert embed(stack, [[1, 2], [3]]).status == 200
-    assert embed(stack, [1, 2, 3], model="cloud-vectors").status == 403
-
-
-def test_no_choice_is_made_between_vectors_that_cannot_be_compared(stack: Stack):
-    reply = embed(stack, "text", model="auto")
-
-    assert (reply.status, reply.json["error"]["code"]) == (400, "ambiguous_model")
-    assert "cloud-vectors, vectors" in reply.json["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +97,84 @@ def test_every_setting_reaches_the_backend_and_every_member_comes_back(
     assert reply.status == 200, reply.body
     assert local.seen[-1].body.items() >= settings.items()
     assert [choice["index"] for choice in reply.json["choices"]] == [0, 1]
+
+
+PIECES = [WORDS[0], *(f" {word}" for word in WORDS[1:])]
+ASK = {"model": "thinker", "messages": [{"role": "user", "content": "x"}]}
+
+
+def events(reply: Reply) -> list[Any]:
+    """Return the events of a stream that have data, its end left out."""
+    assert reply.status == 200, reply.body
+    lines = reply.body.decode().splitlines()
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return [json.loads(event) for event in data if event != "[DONE]"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_probabilities_of_tokens_arrive_as_the_backend_gave_them(
+    stack: Stack, local: Provider, stream: bool
+):
+    settings = {"logprobs": True, "top_logprobs": 2, "stream": stream}
+
+    reply = post(stack, "/v1/chat/completions", ASK | settings)
+
+    choices = [c for event in events(reply) for c in event["choices"]] if stream else None
+    given = [c["logprobs"] for c in choices or reply.json["choices"] if c["logprobs"]]
+    tokens = [token for part in given for token in part["content"]]
+    assert [token["token"] for token in tokens] == PIECES
+    assert {token["logprob"] for token in tokens} == {-0.25}
+    assert [top["token"] for top in tokens[-1]["top_logprobs"]] == ["or0", "or1"]
+    assert len(given) == (len(PIECES) if stream else 1)
+    assert local.seen[-1].body.items() >= settings.items()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_probabilities_of_a_text_completion_have_its_own_shape(stack: Stack, stream: bool):
+    ask = {"model": "thinker", "prompt": "x", "logprobs": 1, "stream": stream}
+
+    reply = post(stack, "/v1/completions", ask)
+
+    choices = [c for event in events(reply) for c in event["choices"]] if stream else None
+    given = [c["logprobs"] for c in choices or reply.json["choices"] if c["logprobs"]]
+    assert [token for part in given for token in part["tokens"]] == PIECES
+    assert [at for part in given for at in part["text_offset"]] == [
+        len("".join(PIECES[:index])) for index in range(len(PIECES))
+    ]
+    assert given[0]["top_logprobs"][0] == {"or0": -1.5}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_thoughts_arrive_beside_the_answer(stack: Stack, local: Provider, stream: bool):
+    reply = post(stack, "/v1/chat/completions", ASK | {"reasoning_effort": "low", "stream": stream})
+
+    if stream:
+        said = [c["delta"] for event in events(reply) for c in event["choices"]]
+    else:
+        said = [reply.json["choices"][0]["message"]]
+    thoughts = [part["reasoning_content"] for part in said if part.get("reasoning_content")]
+    assert thoughts == (THOUGHTS if stream else ["".join(THOUGHTS)])
+    assert "".join(part.get("content") or "" for part in said) == " ".join(WORDS)
+    assert local.seen[-1].body["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_thoughts_are_a_block_of_their_own_in_a_message(stack: Stack, stream: bool):
+    ask = message({"type": "text", "text": "x"}, model="thinker", max_tokens=2000)
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+
+    unasked = post(stack, "/v1/messages", ask)
+    reply = post(stack, "/v1/messages", ask | {"thinking": thinking, "stream": stream})
+
+    assert [block["type"] for block in unasked.json["content"]] == ["text"]
+    if stream:
+        deltas = [e["delta"] for e in events(reply) if e["type"] == "content_block_delta"]
+        assert [d["thinking"] for d in deltas if d["type"] == "thinking_delta"] == THOUGHTS
+        assert "".join(d["text"] for d in deltas if d["type"] == "text_delta") == " ".join(WORDS)
+    else:
+        thought, text = reply.json["content"]
+        assert (thought["type"], thought["thinking"]) == ("thinking", "".join(THOUGHTS))
+        assert (text["type"], text["text"]) == ("text", " ".join(WORDS))
 
 
 TOOL = {

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import statistics
 import time
 import tomllib
 import urllib.request
@@ -16,7 +15,7 @@ from localforge.embedded.servers import free_port
 from localforge.registry import RegistryStore
 from tests.e2e.stack import Provider, Stack, running
 from tests.fakes.openai_server import WORDS, Behaviour
-from tests.support import wait_until
+from tests.support import Lateness, wait_until
 
 CONFIG = """\
 [up]
@@ -143,21 +142,21 @@ async def test_a_change_reaches_the_router_within_a_second(small: Stack):
     store = RegistryStore(RedisConfig(url=small.runtime["redis_url"]))
     seconds = []
     try:
-        for enabled in [False, True] * 3:
-            await store.switch("fake-a", enabled=enabled)
-            changed_at = time.monotonic()
+        async with Lateness() as late:
+            for enabled in [False, True] * 3:
+                await store.switch("fake-a", enabled=enabled)
+                changed_at = time.monotonic()
 
-            def is_there(wanted: bool = enabled) -> bool:
-                reply = small.http("POST", "/v1/route", _ask("auto"))
-                return (reply.status == 200) is wanted
+                def is_there(wanted: bool = enabled) -> bool:
+                    reply = small.http("POST", "/v1/route", _ask("auto"))
+                    return (reply.status == 200) is wanted
 
-            await wait_until(
-                lambda: asyncio.to_thread(is_there), timeout=10, description="the router knows"
-            )
-            seconds.append(time.monotonic() - changed_at)
+                await wait_until(
+                    lambda: asyncio.to_thread(is_there), timeout=10, description="the router knows"
+                )
+                seconds.append(time.monotonic() - changed_at)
     finally:
         await store.switch("fake-a", enabled=True)
         await store.close()
 
-    # On a busy machine one of them may be late.
-    assert statistics.median(seconds) < WITHIN_S, seconds
+    assert max(seconds) < late.allowed(WITHIN_S, at_most=2), (seconds, late.worst_s)

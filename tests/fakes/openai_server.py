@@ -27,6 +27,8 @@ class Behaviour:
     """What the fake does with a request."""
 
     words: list[str] = dataclasses.field(default_factory=lambda: list(WORDS))
+    sampled: list[str] = dataclasses.field(default_factory=list)
+    """Words for a request that names a temperature above 0; empty means `words`."""
     pace_s: float = 0.0
     """Between two chunks, or before an unstreamed answer."""
     first_s: float = 0.0
@@ -58,6 +60,8 @@ class Behaviour:
     one_byte_writes: bool = False
     echo_tools: bool = False
     """Answer with a call of the first tool, unless there is none or it has given its result."""
+    thoughts: list[str] = dataclasses.field(default_factory=list)
+    """Come before the words, as `reasoning_content`."""
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     """More members of each chunk and answer."""
 
@@ -274,8 +278,9 @@ class _Answer:
         self.body = body
         self.behaviour = behaviour
         limit = body.get("max_tokens") or body.get("max_completion_tokens")
-        self.words = behaviour.words[:limit]
-        cut = limit is not None and limit < len(behaviour.words)
+        words = (behaviour.sampled if body.get("temperature") else []) or behaviour.words
+        self.words = words[:limit]
+        cut = limit is not None and limit < len(words)
         self.finish_reason = "length" if cut else behaviour.finish_reason
         self.calls = bool(
             behaviour.echo_tools and body.get("tools") and body["messages"][-1]["role"] != "tool"
@@ -298,6 +303,14 @@ class _Answer:
     def pieces(self) -> list[str]:
         return [word if i == 0 else f" {word}" for i, word in enumerate(self.words)]
 
+    def logprobs(self, pieces: list[str]) -> dict[str, Any]:
+        """Return the member of a choice with these pieces, if it was asked for."""
+        if not self.body.get("logprobs"):
+            return {"logprobs": None}
+        alternatives = [_logprob(f"or{i}", -1.5 - i) for i in range(self.body["top_logprobs"])]
+        content = [_logprob(p, -0.25) | {"top_logprobs": alternatives} for p in pieces]
+        return {"logprobs": {"content": content, "refusal": None}}
+
     def tool_call(self) -> dict[str, Any]:
         function = self.body["tools"][0]["function"]
         return {
@@ -319,8 +332,11 @@ class _Answer:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces)}
         if self.calls:
             message = {"role": "assistant", "content": None, "tool_calls": [self.tool_call()]}
+        if self.behaviour.thoughts:
+            message["reasoning_content"] = "".join(self.behaviour.thoughts)
         choices = [
             {"index": i, "message": message, "finish_reason": self.finish_reason}
+            | self.logprobs(self.pieces)
             for i in range(self.body.get("n") or 1)
         ]
         answer = {**self.base("chat.completion"), "choices": choices}
@@ -345,8 +361,12 @@ class _Answer:
                     yield number, self.chunk([_choice(index, delta)], **quiet)
                     number += 1
             else:
+                for thought in self.behaviour.thoughts:
+                    delta = {"reasoning_content": thought}
+                    yield number, self.chunk([_choice(index, delta)], **quiet)
                 for piece in self.pieces:
-                    yield number, self.chunk([_choice(index, {"content": piece})], **quiet)
+                    choice = _choice(index, {"content": piece}) | self.logprobs([piece])
+                    yield number, self.chunk([choice], **quiet)
                     number += 1
             more: dict[str, Any] = dict(quiet)
             if self.behaviour.usage and self.behaviour.usage_with_choices:
@@ -358,6 +378,10 @@ class _Answer:
 
 def _choice(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _logprob(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
 
 
 def _tool_deltas(call: dict[str, Any]) -> list[dict[str, Any]]:
