@@ -23,6 +23,8 @@ DURABLE_DEADLINE_S = 8.0
 APIS = ("chat", "messages")
 PLACES = ("first", "last")
 OPENAI, GENERATING = "openai", "tgi-generate"
+MESSAGES_KINDS = (OPENAI, "anthropic")
+"""Kinds that `/v1/messages` is asked of: one in another format and one in its own."""
 OTHER_KINDS = ("vllm", "anthropic", "ollama", "tgi", GENERATING)
 """Backends with a format of their own; `tgi-generate` is a TGI whose model has no chat template."""
 KINDS = (OPENAI, *OTHER_KINDS)
@@ -101,15 +103,15 @@ comes again. Its faults are from the server's schedule."""
 
 CELLS = [
     *(
-        Cell(fault, api, stream, place)
-        for fault, api, stream, place in itertools.product(Fault, APIS, (True, False), PLACES)
+        Cell(fault, "messages", stream, place, kind)
+        for fault, stream, place, kind in itertools.product(
+            Fault, (True, False), PLACES, MESSAGES_KINDS
+        )
     ),
     *(Cell(fault, "durable", False, place) for fault, place in itertools.product(Fault, PLACES)),
     *(
         Cell(fault, "chat", stream, place, kind)
-        for fault, stream, place, kind in itertools.product(
-            Fault, (True, False), PLACES, OTHER_KINDS
-        )
+        for fault, stream, place, kind in itertools.product(Fault, (True, False), PLACES, KINDS)
     ),
 ]
 

@@ -56,6 +56,7 @@ async def run_matrix(stack: Stack, servers: Servers) -> dict[Cell, Seen]:
             _take_results(app, [*durable, COMEBACK], seen),
         )
     await _add_attempts(stack, seen)
+    _add_log_lines(stack, seen)
     for cell, found in seen.items():
         found.requests = servers.requests(cell)
     return seen
@@ -149,6 +150,17 @@ async def _add_attempts(stack: Stack, seen: dict[Cell, Seen]) -> None:
 
     with contextlib.suppress(AssertionError):  # each cell says what it lacks
         await wait_until(read, timeout=15, description="every attempt is in the log")
+
+
+def _add_log_lines(stack: Stack, seen: dict[Cell, Seen]) -> None:
+    """Take from the log what was handed on to which model, and what the edge says it cost."""
+    by_request = {found.request_id: found for found in seen.values()}
+    for line in stack.events("fallback"):
+        if found := by_request.get(line["request_id"]):
+            found.fallbacks.append((line["model"], line["to"]))
+    for line in stack.events("request"):
+        if found := by_request.get(line.get("request_id", "")):
+            found.logged_usd = line.get("cost_usd")
 
 
 async def _outcomes(stack: Stack) -> list[OutcomeObserved]:

@@ -92,8 +92,10 @@ where the table has 502; `durable` is a request over NATS, which comes again unt
 
 The tables are of backends of the kind `openai`.
 Every fault also strikes backends of the kinds `vllm`, `anthropic`, `ollama` and `tgi` in their own
-formats, streamed and whole, first and last; `{GENERATING}` is a TGI whose model has no chat
-template.
+formats, streamed and whole, first and last; those of the kind `anthropic` are asked through both
+live APIs, the others through `/v1/chat/completions`. `{GENERATING}` is a TGI whose model has no
+chat template.
+
 {{others}}
 
 {{count}} requests. In every one of them the client got one complete answer or one explicit error,

@@ -308,9 +308,31 @@ async def test_every_answer_leaves_one_log_line_without_its_content(stack: Stack
         lambda: stack.events("request", decision_id=decision), description="the log line"
     )
     assert (line["status"], line["model"], line["zone"]) == (200, "fake-a", "local")
+    assert line["cost_usd"] == 0
     text = stack.log.read_text()
     assert "a-secret-question" not in text
     assert ANSWER not in text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("fails", [False, True], ids=["answered", "failed"])
+async def test_the_log_line_and_the_header_have_the_cost(
+    stack: Stack, cloud: Provider, fails: bool, stream: bool
+):
+    # An error in place of an answer: nobody knows what was done for it, so the prompt counts.
+    behaviour = Behaviour(error={"message": "overloaded"}) if fails else Behaviour()
+    asked = {"model": "cloud-model", "messages": _ask("what it costs"), "stream": stream}
+    with cloud.behaving(cloud_model=behaviour):
+        reply = stack.chat(asked, label="public")
+
+    (line,) = await wait_until(
+        lambda: stack.events("request", request_id=reply.headers["x-request-id"]),
+        description="the log line",
+    )
+    assert reply.status == (502 if fails else 200), reply.body
+    assert line["cost_usd"] > 0
+    told = reply.headers.get("x-localforge-cost-usd")
+    assert told == (None if stream and not fails else f"{line['cost_usd']:.8f}")
 
 
 def test_metrics_and_the_api_description_are_served(stack: Stack):

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.e2e.fault_cells import (
     COMEBACK,
     DEADLINE_S,
     HARMLESS,
+    MID_STREAM,
     STUTTER,
     SWITCHED,
     TEXT,
@@ -38,6 +40,17 @@ TRIED_AGAIN = (
     Fault.HTTP_504,
 )
 """Before content, at the end of a plan."""
+NOT_TAKEN = (
+    Fault.REFUSED,
+    Fault.TLS,
+    Fault.RATE_LIMITED,
+    *SECONDS_ASKED_FOR,
+    Fault.HTTP_500,
+    Fault.HTTP_502,
+    Fault.HTTP_503,
+    Fault.HTTP_504,
+)
+"""Nothing was done for the request, and nobody bills it."""
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -59,6 +72,7 @@ def test_a_client_gets_one_whole_answer_or_one_explicit_error(matrix: dict[Cell,
         stutters = cell.fault is Fault.DUPLICATED and cell.is_read_as_stream
         assert (seen.status, seen.text, seen.error) == (200, STUTTER if stutters else TEXT, None)
         assert (seen.is_whole, seen.model) == (True, cell.model)
+        assert seen.reasons == 1
     elif cell.breaks_in_the_middle:
         assert (seen.status, seen.text, seen.is_whole) == (200, "The sea is", False)
         assert seen.error
@@ -66,6 +80,7 @@ def test_a_client_gets_one_whole_answer_or_one_explicit_error(matrix: dict[Cell,
     elif cell.place == "first":
         assert (seen.status, seen.text, seen.error) == (200, TEXT, None)
         assert (seen.is_whole, seen.model) == (True, "second")
+        assert seen.reasons == 1
     else:
         assert seen.status >= 429
         assert (seen.text, seen.is_whole) == ("", False)
@@ -97,6 +112,8 @@ def test_the_log_has_every_attempt(matrix: dict[Cell, Seen], cell: Cell):
         attempts.pop()
     else:
         assert attempts == opener + faulty
+    tried = [model for model, _ in itertools.groupby(model for model, _ in attempts)]
+    assert seen.fallbacks == list(itertools.pairwise(tried))
     if cell.fault not in SWITCHED:
         assert len(seen.requests) == len(attempts)
 
@@ -112,6 +129,13 @@ def test_cost_and_usage_are_those_of_the_attempts(matrix: dict[Cell, Seen], cell
     if cell.api == "durable":
         assert seen.cost_usd == pytest.approx(sum(a.cost_usd for a in seen.attempts), abs=1e-12)
         assert seen.used == functools.reduce(Usage.plus, (a.usage for a in seen.attempts))
+    else:
+        cost_usd = sum(attempt.cost_usd for attempt in seen.attempts)
+        assert seen.logged_usd == pytest.approx(cost_usd, abs=1e-12)
+        # A stream that has begun cannot say in its headers what it will have cost.
+        assert (seen.cost_usd is None) == (cell.stream and seen.status == 200)
+        if seen.cost_usd is not None:
+            assert seen.cost_usd == pytest.approx(cost_usd, abs=1e-8)
     if seen.error is not None:
         return
 
@@ -123,8 +147,24 @@ def test_cost_and_usage_are_those_of_the_attempts(matrix: dict[Cell, Seen], cell
     assert answer.usage.estimated == (cell.fault is Fault.NO_USAGE)
     if cell.fault is not Fault.NO_USAGE:
         assert counted == truth
-    if seen.cost_usd is not None:
-        assert seen.cost_usd == pytest.approx(sum(a.cost_usd for a in seen.attempts), abs=1e-8)
+
+
+@pytest.mark.parametrize("cell", [c for c in CELLS if c.fault not in HARMLESS], ids=_name)
+def test_what_a_server_may_have_worked_on_is_billed(matrix: dict[Cell, Seen], cell: Cell):
+    failed = [a for a in matrix[cell].attempts if (a.model, a.status) == (cell.model, "error")]
+    if cell.api == "durable" and failed[-1].error_code == "deadline_exceeded":
+        failed.pop()  # nobody was asked
+
+    assert failed
+    for usage in (attempt.usage for attempt in failed):
+        if cell.fault in NOT_TAKEN:
+            assert usage == Usage()
+            continue
+        assert usage.prompt_tokens > 0
+        # An empty answer is counted by who gives it.
+        assert usage.estimated == (cell.fault is not Fault.EMPTY)
+        if cell.fault in MID_STREAM and cell.is_read_as_stream:
+            assert usage.completion_tokens > 0
 
 
 def test_a_durable_result_has_the_cost_of_all_deliveries(matrix: dict[Cell, Seen]):

@@ -1,4 +1,4 @@
-"""The executor with a real adapter against a fake provider over HTTP: both lanes' core promises."""
+"""The executor with real adapters against fake servers over HTTP: both lanes' core promises."""
 
 import asyncio
 import json
@@ -8,12 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from localforge.config import BackendConfig
+from localforge.contracts.chat import Usage
 from localforge.executor.service import ExecutorService
+from localforge.faults import Fault, FaultServer, Settings
 from localforge.inference import Adapter, build_adapter
 from tests.fakes.backend import KeepingSink
 from tests.fakes.calls import VERIFIER, execute_call, target
 from tests.fakes.openai_server import Behaviour, FakeOpenAIServer, fake_openai
 from tests.support import wait_until
+
+KINDS = ("openai", "vllm", "anthropic", "ollama", "tgi", "tgi-generate")
 
 
 @pytest.fixture(name="server")
@@ -82,4 +86,71 @@ async def test_a_cancel_reaches_the_backend_within_a_second(
 
     assert server.seen[0].closed_at - at < 1
     assert sink.outcomes[0].status == "cancelled"
+    assert sink.outcomes[0].usage.prompt_tokens > 0
+    assert sink.outcomes[0].usage.estimated
     assert service.load().in_flight == 0
+
+
+@pytest.fixture(name="slow", params=KINDS)
+async def _slow(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[ExecutorService, FaultServer]]:
+    """A server of each kind, which may take a minute before it says anything, and its executor."""
+    kind, _, way = request.param.partition("-")
+    fault = FaultServer(Settings(slow_s=60, chat_template=not way))
+    await fault.start()
+    url = fault.url + ("/v1" if kind in ("openai", "vllm") else "")
+    backend = BackendConfig(name="fake", kind=kind, url=url, retries=0)
+    adapter = build_adapter(backend, "sk-test")
+    await adapter.start()
+    yield ExecutorService(backend, adapter, replica="r", verifier=VERIFIER), fault
+    await adapter.close()
+    await fault.close()
+
+
+def _asking_for(fault: Fault) -> bytes:
+    return json.dumps({"messages": [{"role": "user", "content": f"fault:{fault}"}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("end", "stream"), [("deadline", False), ("client gone", False), ("client gone", True)]
+)
+async def test_a_prompt_that_was_sent_and_never_answered_is_billed(
+    slow: tuple[ExecutorService, FaultServer], end: str, stream: bool
+) -> None:
+    service, server = slow
+    sink = KeepingSink()
+    call = execute_call(
+        target("healthy"),
+        request_id="a",
+        body=_asking_for(Fault.SLOW_FIRST_TOKEN),
+        stream=stream,
+        deadline_s=1 if end == "deadline" else 30,
+    )
+
+    running = asyncio.ensure_future(service.run(call, sink))
+    await wait_until(lambda: server.journal.requests, description="the backend works on it")
+    if end == "client gone":
+        service.cancel("a")
+    await running
+
+    (outcome,) = sink.outcomes
+    assert outcome.status == ("error" if end == "deadline" else "cancelled")
+    assert outcome.usage == Usage(prompt_tokens=call.prompt_tokens, estimated=True)
+    assert outcome.cost_usd == pytest.approx(call.prompt_tokens / 1e6)
+    if end == "deadline":
+        assert sink.frames[-1].summary.cost_usd == outcome.cost_usd
+
+
+@pytest.mark.parametrize("fault", ["500", "refused"])
+async def test_a_request_that_nobody_took_costs_nothing(
+    slow: tuple[ExecutorService, FaultServer], fault: str
+) -> None:
+    service, server = slow
+    sink = KeepingSink()
+    if fault == "refused":
+        await server.refuse()
+
+    await service.run(execute_call(target("healthy"), body=_asking_for(Fault.HTTP_500)), sink)
+
+    assert {(o.status, o.usage, o.cost_usd) for o in sink.outcomes} == {("error", Usage(), 0.0)}

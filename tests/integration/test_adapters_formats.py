@@ -1,16 +1,15 @@
 """Every fault in every wire format is an error or a whole answer, and its work is stopped."""
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import anthropic
+import msgspec
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from localforge.config import BackendConfig
 from localforge.contracts.cards import Capability, Health
@@ -18,11 +17,19 @@ from localforge.errors import BackendUnavailable, StreamBroken
 from localforge.executor.inventory import Inventory
 from localforge.executor.pool import build_pool
 from localforge.faults import Fault, FaultServer, Settings
-from localforge.inference import Adapter, Completion, Reply, Timeouts
+from localforge.inference import (
+    Adapter,
+    Completion,
+    OpenAICompatibleAdapter,
+    Reply,
+    Timeouts,
+)
 from localforge.inference.anthropic_messages import AnthropicAdapter
 from localforge.inference.ollama import OllamaAdapter
 from localforge.inference.tgi import TgiAdapter
 from localforge.inference.vllm import VllmAdapter
+from localforge.registry import cards_of
+from tests.fakes.pages import serve_pages
 from tests.support import wait_until
 
 SETTINGS = Settings(
@@ -30,10 +37,11 @@ SETTINGS = Settings(
     settle_s=0.02,
     line_bytes=17_000_000,
     retry_after_s=7,
-    models=("healthy", *(f"fault-{fault}" for fault in Fault)),
 )
 TEXT = " ".join(SETTINGS.words)
-KINDS = ("anthropic", "ollama", "tgi", "vllm")
+GENERATING = "tgi-generate"
+"""A TGI whose model has no chat template."""
+KINDS = ("openai", "vllm", "anthropic", "ollama", "tgi", GENERATING)
 EARLY = {
     Fault.SILENT: "backend_timeout",
     Fault.ERROR_IN_200: "backend_error",
@@ -63,31 +71,56 @@ async def _server() -> AsyncIterator[FaultServer]:
     await server.close()
 
 
-@pytest_asyncio.fixture(name="adapter", params=KINDS, scope="module", loop_scope="module")
-async def _adapter(request: pytest.FixtureRequest, server: FaultServer) -> AsyncIterator[Adapter]:
-    timeouts = Timeouts(connect_s=2, first_token_s=0.5, chunk_s=0.5, attempt_s=1)
+@pytest.fixture(name="kind", params=KINDS, scope="module")
+def _kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(name="behind", scope="module", loop_scope="module")
+async def _behind(kind: str) -> AsyncIterator[FaultServer]:
+    """The server behind the adapter."""
+    has_template = kind != GENERATING
+    server = FaultServer(msgspec.structs.replace(SETTINGS, chat_template=has_template))
+    await server.start()
+    yield server
+    await server.close()
+
+
+@pytest_asyncio.fixture(name="adapter", scope="module", loop_scope="module")
+async def _adapter(kind: str, behind: FaultServer) -> AsyncIterator[Adapter]:
+    timeouts = Timeouts(connect_s=2, first_token_s=0.4, chunk_s=0.4, attempt_s=0.8)
     adapter: Adapter
-    match request.param:
+    match kind:
         case "anthropic":
-            adapter = AnthropicAdapter(server.url, timeouts=timeouts)
+            adapter = AnthropicAdapter(behind.url, timeouts=timeouts)
         case "ollama":
-            adapter = OllamaAdapter(server.url, timeouts=timeouts)
-        case "tgi":
-            adapter = TgiAdapter(server.url, timeouts=timeouts)
+            adapter = OllamaAdapter(behind.url, timeouts=timeouts)
+        case "openai":
+            adapter = OpenAICompatibleAdapter(f"{behind.url}/v1", timeouts=timeouts)
+        case "vllm":
+            adapter = VllmAdapter(f"{behind.url}/v1", timeouts=timeouts)
         case _:
-            adapter = VllmAdapter(f"{server.url}/v1", timeouts=timeouts)
+            adapter = TgiAdapter(behind.url, timeouts=timeouts)
     await adapter.start()
     yield adapter
     await adapter.close()
 
 
 class Try:
-    """One request with what came of it."""
+    """One request with what came of it; a fault is named in the prompt, as not all name a model."""
 
-    def __init__(self, adapter: Adapter, model: str, *, stream: bool) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        fault: Fault = Fault.HEALTHY,
+        *,
+        stream: bool,
+        model: str = "healthy",
+    ) -> None:
         self.batches: list[bytes] = []
         self.reply = Reply(self._write)
-        body = {"messages": [{"role": "user", "content": "Hello there"}]}
+        prompt = "Hello there" if fault is Fault.HEALTHY else f"fault:{fault} Hello there"
+        body = {"messages": [{"role": "user", "content": prompt}]}
         self._run = adapter.complete(
             Completion(
                 completion_id="c1",
@@ -116,7 +149,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_a_failure_before_content_leaves_the_request_to_another_model(
     adapter: Adapter, fault: Fault, stream: bool
 ) -> None:
-    attempt = Try(adapter, f"fault-{fault}", stream=stream)
+    attempt = Try(adapter, fault, stream=stream)
 
     with pytest.raises(BackendUnavailable) as caught:
         await attempt()
@@ -132,7 +165,7 @@ async def test_a_failure_before_content_leaves_the_request_to_another_model(
 async def test_a_failure_after_content_is_never_a_short_answer(
     adapter: Adapter, fault: Fault, stream: bool
 ) -> None:
-    attempt = Try(adapter, f"fault-{fault}", stream=stream)
+    attempt = Try(adapter, fault, stream=stream)
 
     with pytest.raises(BackendUnavailable) as caught:
         await attempt()
@@ -149,7 +182,7 @@ async def test_a_failure_after_content_is_never_a_short_answer(
 async def test_odd_but_whole_answers_are_whole(
     adapter: Adapter, fault: Fault, stream: bool
 ) -> None:
-    attempt = await Try(adapter, f"fault-{fault}", stream=stream)()
+    attempt = await Try(adapter, fault, stream=stream)()
 
     assert "".join(attempt.reply.text) == TEXT
     assert (attempt.reply.usage is None) is (fault is Fault.NO_USAGE)
@@ -158,20 +191,20 @@ async def test_odd_but_whole_answers_are_whole(
 
 @both
 async def test_a_cancel_closes_the_connection_to_the_backend_at_once(
-    adapter: Adapter, server: FaultServer, stream: bool
+    adapter: Adapter, behind: FaultServer, stream: bool
 ) -> None:
     fault = Fault.STALL if stream else Fault.SILENT
-    server.journal.clear()
-    attempt = Try(adapter, f"fault-{fault}", stream=stream)
+    behind.journal.clear()
+    attempt = Try(adapter, fault, stream=stream)
     task = asyncio.ensure_future(attempt())
     await wait_until(
-        lambda: attempt.batches if stream else server.journal.requests,
+        lambda: attempt.batches if stream else behind.journal.requests,
         description="the backend works on it",
     )
 
     at = time.time()
     task.cancel()
-    [seen] = server.journal.requests
+    [seen] = behind.journal.requests
     await wait_until(lambda: seen.ended_at, description="the backend noticed")
 
     assert seen.client_gone
@@ -180,13 +213,13 @@ async def test_a_cancel_closes_the_connection_to_the_backend_at_once(
         await task
 
 
-async def test_connections_are_used_again(adapter: Adapter, server: FaultServer) -> None:
-    server.journal.clear()
+async def test_connections_are_used_again(adapter: Adapter, behind: FaultServer) -> None:
+    behind.journal.clear()
 
     for number in range(4):
-        await Try(adapter, "healthy", stream=number % 2 == 0)()
+        await Try(adapter, stream=number % 2 == 0)()
 
-    assert len({seen.connection for seen in server.journal.requests}) == 1
+    assert len({seen.connection for seen in behind.journal.requests}) == 1
 
 
 async def test_a_server_that_is_not_there_is_down(adapter: Adapter) -> None:
@@ -195,7 +228,7 @@ async def test_a_server_that_is_not_there_is_down(adapter: Adapter) -> None:
 
     probe = await gone.probe()
     with pytest.raises(BackendUnavailable) as caught:
-        await Try(gone, "m", stream=True)()
+        await Try(gone, stream=True)()
 
     assert (probe.health, "cannot be reached" in probe.detail) == (Health.DOWN, True)
     assert caught.value.code == "backend_unreachable"
@@ -223,7 +256,7 @@ async def test_anthropics_own_client_understands_the_fake(server: FaultServer) -
 async def test_vllm_tells_its_load_while_it_works(server: FaultServer) -> None:
     adapter = VllmAdapter(f"{server.url}/v1")
     await adapter.start()
-    attempt = Try(adapter, f"fault-{Fault.STALL}", stream=True)
+    attempt = Try(adapter, Fault.STALL, stream=True)
     task = asyncio.ensure_future(attempt())
     await wait_until(lambda: attempt.batches, description="the backend works on it")
 
@@ -251,6 +284,19 @@ async def test_vllms_models_register_themselves_beside_those_of_others() -> None
     }
 
 
+async def test_vllm_names_the_weights_behind_a_name_of_the_operators() -> None:
+    models = [{"id": "house", "root": "Qwen/Qwen2.5-32B-Instruct"}, {"id": "bare", "root": None}]
+    async with serve_pages({"/v1/models": {"data": models}}, []) as url:
+        adapter = VllmAdapter(f"{url}/v1")
+        await adapter.start()
+        probe = await adapter.probe()
+        await adapter.close()
+
+    cards = cards_of(BackendConfig(name="gpu", kind="vllm", url=f"{url}/v1"), probe.found)
+
+    assert {card.name: card.parameters_b for card in cards} == {"house": 32.0, "bare": None}
+
+
 async def test_anthropic_models_are_found_with_what_they_can_do() -> None:
     supported, not_supported = {"supported": True}, {"supported": False}
     told = {
@@ -271,12 +317,12 @@ async def test_anthropic_models_are_found_with_what_they_can_do() -> None:
         "capabilities": told,
     }
     seen: list[dict[str, Any]] = []
-    async with serve_json({"/v1/models": {"data": [model]}}, seen) as url:
+    async with serve_pages({"/v1/models": {"data": [model]}}, seen) as url:
         adapter = AnthropicAdapter(url, api_key="sk-ant-test")
         await adapter.start()
         probe = await adapter.probe()
         with pytest.raises(BackendUnavailable):
-            await Try(adapter, "claude-x", stream=True)()
+            await Try(adapter, stream=True, model="claude-x")()
         await adapter.close()
 
     [found] = probe.found or ()
@@ -297,9 +343,7 @@ async def test_anthropic_models_are_found_with_what_they_can_do() -> None:
     assert seen[1]["body"]["max_tokens"] == 64_000
 
 
-async def test_tgi_without_a_chat_template_generates_from_a_transcript(
-    server: FaultServer,
-) -> None:
+async def test_tgi_without_a_chat_template_generates_from_a_transcript() -> None:
     seen: list[dict[str, Any]] = []
     event = {
         "index": 1,
@@ -312,11 +356,11 @@ async def test_tgi_without_a_chat_template_generates_from_a_transcript(
         "/v1/chat/completions": (422, refusal),
         "/": b"data:%b\n\n" % json.dumps(event).encode(),
     }
-    async with serve_json(pages, seen) as url:
+    async with serve_pages(pages, seen) as url:
         adapter = TgiAdapter(url)
         await adapter.start()
-        streamed = await Try(adapter, "gpt2", stream=True)()
-        whole = await Try(adapter, "gpt2", stream=False)()
+        streamed = await Try(adapter, stream=True)()
+        whole = await Try(adapter, stream=False)()
         await adapter.close()
 
     assert streamed.reply.text == whole.reply.text == ["Hi"]
@@ -325,28 +369,3 @@ async def test_tgi_without_a_chat_template_generates_from_a_transcript(
     # Only the first request found out.
     assert [request["path"] for request in seen] == ["/v1/chat/completions", "/", "/"]
     assert seen[1]["body"]["inputs"] == "Hello there"
-
-
-@contextlib.asynccontextmanager
-async def serve_json(pages: dict[str, Any], seen: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """Serve pages by path: JSON, JSON with a status, or an event stream; anything else is 404."""
-
-    async def answer(request: web.Request) -> web.Response:
-        body = await request.read()
-        told = {"path": request.path, "headers": {k.lower(): v for k, v in request.headers.items()}}
-        seen.append(told | {"body": json.loads(body) if body else None})
-        page = pages.get(request.path, (404, {}))
-        if isinstance(page, bytes):
-            return web.Response(body=page, content_type="text/event-stream")
-        status, content = page if isinstance(page, tuple) else (200, page)
-        return web.json_response(content, status=status)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()

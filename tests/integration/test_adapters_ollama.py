@@ -96,6 +96,23 @@ async def test_models_are_found_with_what_they_can_do(
     assert found["ancient"].capabilities == grammar | {Capability.TOOLS}
 
 
+async def test_the_size_of_a_model_is_as_counted_else_as_rounded(
+    server: FakeOllama, adapter: OllamaAdapter
+) -> None:
+    counted = {"general.parameter_count": 8_030_261_248}
+    server.models = {
+        "counted": shown("completion", model_info=counted, details={"parameter_size": "9B"}),
+        "rounded": shown("completion", details={"parameter_size": "134.52M"}),
+        "odd": shown("completion", details={"parameter_size": "huge"}),
+        "silent": shown("completion"),
+    }
+
+    found = {model.name: model.parameters_b for model in (await adapter.probe()).found or ()}
+
+    assert found.pop("rounded") == pytest.approx(0.13452)
+    assert found == {"counted": 8.030261248, "odd": None, "silent": None}
+
+
 async def test_a_model_is_asked_about_once_until_it_changes(
     server: FakeOllama, adapter: OllamaAdapter
 ) -> None:

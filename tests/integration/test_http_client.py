@@ -1,6 +1,7 @@
 """The HTTP client of the model servers, against a server that says exactly what it is told to."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -33,6 +34,11 @@ class ScriptedServer:
     async def start(self) -> str:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1/"
+
+    def stop(self) -> None:
+        """Take no new connections."""
+        assert self._server is not None
+        self._server.close()
 
     async def close(self) -> None:
         assert self._server is not None
@@ -190,6 +196,57 @@ async def test_what_is_no_http_is_a_broken_connection(talk, said: bytes) -> None
         await client.get("/")
 
 
+class Watched:
+    in_doubt = False
+
+
+@pytest.mark.parametrize(
+    ("said", "in_doubt"),
+    [
+        ([None], True),
+        ([b"HTTP/1.1 200", None], True),
+        ([OK + b"Content-Length: 9\r\n\r\nhalf"], False),
+        ([b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\nhalf"], False),
+        ([b"SSH-2.0-OpenSSH_9.2\r\n"], False),
+    ],
+    ids=["closed", "half a head", "200", "500", "another protocol"],
+)
+async def test_a_server_that_gave_no_status_may_be_at_work(
+    talk, said: list[bytes | None], in_doubt: bool
+) -> None:
+    _, client = await talk(said)
+    watched = Watched()
+
+    with contextlib.suppress(BrokenConnectionError):
+        (await client.post("/", b"{}", watched)).close()
+
+    assert watched.in_doubt == in_doubt
+
+
+async def test_so_may_one_whose_request_was_given_up(talk) -> None:
+    server, client = await talk([])
+    watched = Watched()
+
+    asking = asyncio.create_task(client.post("/", b"{}", watched))
+    await wait_until(lambda: server.requests, description="the request")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    assert watched.in_doubt
+
+
+async def test_a_request_lost_with_a_kept_connection_is_at_nobodys_work(talk) -> None:
+    server, client = await talk([OK + b"Content-Length: 0\r\n\r\n"], [None])
+    (await client.post("/", b"{}")).close()
+    server.stop()
+    watched = Watched()
+
+    with pytest.raises(ConnectError):
+        await client.post("/", b"{}", watched)
+
+    assert not watched.in_doubt
+
+
 async def test_a_body_over_the_bound_is_not_read_on(talk) -> None:
     _, client = await talk([OK + b"Content-Length: 9\r\n\r\nabcdefghi"])
 
@@ -214,9 +271,11 @@ async def test_a_server_that_sends_faster_than_it_is_read_is_paused(talk) -> Non
 
 async def test_nobody_there_is_a_connection_that_cannot_be_made() -> None:
     client = HttpClient("http://127.0.0.1:9", headers={}, connect_timeout_s=5)
+    watched = Watched()
 
     with pytest.raises(ConnectError):
-        await client.get("/")
+        await client.post("/", b"{}", watched)
+    assert not watched.in_doubt
     await client.close()
 
 

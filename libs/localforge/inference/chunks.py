@@ -4,6 +4,7 @@ Members that LocalForge does not know stay the bytes they were. `usage` is taken
 appears and given once at the end, so that usage is the same streamed or not.
 """
 
+import itertools
 import time
 from typing import Any
 
@@ -63,6 +64,7 @@ class _Choice(msgspec.Struct):
 
 members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice] | None)
+_raw_choices = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 _NULL = msgspec.Raw(b"null")
 
@@ -72,6 +74,9 @@ class ChunkReader:
 
     Chunks before the first content (a role, a filter's verdict) are held back until it comes:
     nothing has then reached the caller, and another model may still answer.
+
+    A choice finishes once: a chunk that only says so again is left out. One with content is not,
+    as some servers give a finish reason with every piece.
 
     Args:
         request: Whose chunks these are.
@@ -159,8 +164,8 @@ class ChunkReader:
         if "error" in members and (failure := error_in_answer(members)):
             raise failure
         if choices:
-            for choice in choices:
-                self._note(choice)
+            if not self._note_all(choices, members):
+                return b""
         elif counted:
             return b""
         if not self._reply.created:
@@ -171,10 +176,26 @@ class ChunkReader:
             members["usage"] = _NULL
         return _encoder.encode(members)
 
-    def _note(self, choice: _Choice) -> None:
+    def _note_all(self, choices: list[_Choice], members: dict[str, msgspec.Raw]) -> bool:
+        """Take what a chunk brings, less what was said before; False when nothing is left."""
+        are_new = [self._note(choice) for choice in choices]
+        if all(are_new):
+            return True
+        raw = itertools.compress(_raw_choices.decode(members["choices"]), are_new)
+        members["choices"] = msgspec.Raw(_encoder.encode(list(raw)))
+        return any(are_new)
+
+    def _note(self, choice: _Choice) -> bool:
+        """Take what a choice brings; False when it only says again that it has finished."""
+        delta = choice.delta
+        if (
+            choice.finish_reason
+            and choice.index in self._finished
+            and not (delta is not None and delta.has_content)
+        ):
+            return False
         if choice.index >= self._seen:
             self._seen = choice.index + 1
-        delta = choice.delta
         if delta is not None:
             if not self._reply.first_content_at and delta.has_content:
                 self._reply.note_content()
@@ -183,6 +204,7 @@ class ChunkReader:
             self._finished.add(choice.index)
             if choice.index == 0:
                 self._reply.finish_reason = choice.finish_reason
+        return True
 
 
 def note_content(reply: Reply, index: int, delta: Delta) -> None:

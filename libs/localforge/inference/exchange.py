@@ -159,10 +159,11 @@ class Exchange:
         first = min(end, now + self._timeouts.first_token_s) if hurried else end
         try:
             async with asyncio.timeout_at(first) as limit:
-                response = await self._send(path, body)
+                response = await self._send(path, body, reply)
                 try:
-                    await _check(response, content_type)
+                    await _check_status(response)
                     reply.accepted = True
+                    await _check_content(response, content_type)
                     await self._receive(response, reader, reply, limit, end)
                 finally:
                     response.close()
@@ -205,10 +206,12 @@ class Exchange:
         if not response.at_end:
             await drain(response)
 
-    async def _send(self, path: str, body: bytes | None) -> Response:
+    async def _send(self, path: str, body: bytes | None, reply: Reply | None = None) -> Response:
         if not self._started:
             raise BackendUnavailable("the adapter is not started", code="backend_not_started")
-        return await (self._http.get(path) if body is None else self._http.post(path, body))
+        if body is None:
+            return await self._http.get(path)
+        return await self._http.post(path, body, reply)
 
 
 def sick(error: BackendUnavailable) -> Probe:
@@ -218,10 +221,13 @@ def sick(error: BackendUnavailable) -> Probe:
     return Probe(health=Health.DEGRADED if busy else Health.DOWN, detail=error.message)
 
 
-async def _check(response: Response, content_type: str) -> None:
+async def _check_status(response: Response) -> None:
     if response.status != 200:
         body = await read_bounded(response, MAX_ERROR_BYTES)
         raise from_status(response.status, response.headers, body)
+
+
+async def _check_content(response: Response, content_type: str) -> None:
     if response.content_type != content_type:
         if response.content_type == "application/json":
             raise _named(await read_bounded(response, MAX_ERROR_BYTES)) or wrong_content_type(

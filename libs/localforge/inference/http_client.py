@@ -9,7 +9,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -37,12 +37,23 @@ class BrokenConnectionError(OSError):
     """The connection ended, or what came is no HTTP, before the answer was complete."""
 
 
+class NotHttpError(BrokenConnectionError):
+    """What came is no HTTP, or no end of headers."""
+
+
 class BodyTooLongError(Exception):
     """A body is longer than its reader takes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"more than {limit} bytes")
         self.limit = limit
+
+
+class Progress(Protocol):
+    """Is told how far a request has come, whether or not an answer ever does."""
+
+    in_doubt: bool
+    """It went out and no status has come: the server may be at work on it."""
 
 
 class Response:
@@ -137,9 +148,9 @@ class HttpClient:
 
     async def get(self, path: str) -> Response:
         """Send a GET and return when the headers of its answer have come."""
-        return await self._request("GET", path, b"")
+        return await self._request("GET", path, b"", None)
 
-    async def post(self, path: str, body: bytes) -> Response:
+    async def post(self, path: str, body: bytes, progress: Progress | None = None) -> Response:
         """Send a POST and return when the headers of its answer have come.
 
         It is sent once more, on a new connection, when a kept one turns out to be closed: a server
@@ -149,15 +160,19 @@ class HttpClient:
         Args:
             path: Appended to the base URL.
             body: The whole body.
+            progress: Says after an end of any kind, a cancellation too, whether the server may have
+                begun to work.
 
         Raises:
             ConnectError: No connection; `ConnectTimeoutError` when not in time.
             ssl.SSLError: TLS failed.
             BrokenConnectionError: It broke before the headers were complete.
         """
-        return await self._request("POST", path, body)
+        return await self._request("POST", path, body, progress)
 
-    async def _request(self, method: str, path: str, body: bytes) -> Response:
+    async def _request(
+        self, method: str, path: str, body: bytes, progress: Progress | None
+    ) -> Response:
         head = self._heads.get((method, path))
         if head is None:
             head = self._heads[method, path] = (
@@ -170,11 +185,13 @@ class HttpClient:
         kept = self._take_idle()
         if kept is not None:
             try:
-                return await kept.exchange(message)
+                return await kept.exchange(message, progress)
             except BrokenConnectionError:
                 if kept.heard or self._closed:
                     raise
-        return await (await self._connect()).exchange(message)
+                if progress is not None:
+                    progress.in_doubt = False
+        return await (await self._connect()).exchange(message, progress)
 
     def _take_idle(self) -> "_Connection | None":
         oldest = time.monotonic() - self._idle_s
@@ -252,19 +269,25 @@ class _Connection(asyncio.Protocol):
     def at_end(self) -> bool:
         return self._complete and not self._parts
 
-    async def exchange(self, message: bytes) -> Response:
+    async def exchange(self, message: bytes, progress: Progress | None) -> Response:
         self._busy = True
         self._in_body = self._complete = self.heard = self._until_close = False
         self._headers = {}
         self._header_bytes = 0
         self._transport.write(message)
+        if progress is not None:
+            progress.in_doubt = True
         try:
             while not self._in_body:
                 self._check()
                 await self._wait()
-        except BaseException:
+        except BaseException as exc:
             self._transport.abort()
+            if progress is not None and isinstance(exc, ssl.SSLError | NotHttpError):
+                progress.in_doubt = False  # no model server has read it
             raise
+        if progress is not None:
+            progress.in_doubt = False
         return Response(self, self._parser.get_status_code(), self._headers)
 
     async def read(self) -> bytes:
@@ -324,10 +347,10 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(BrokenConnectionError("what came is no HTTP"))
+            self._fail(NotHttpError("what came is no HTTP"))
         else:
             if not self._in_body and self._header_bytes > MAX_HEADER_BYTES:
-                self._fail(BrokenConnectionError("the headers are too long"))
+                self._fail(NotHttpError("the headers are too long"))
         if self._waiting_bytes > READ_AHEAD_BYTES and not self._paused and not self._complete:
             self._paused = True
             self._transport.pause_reading()

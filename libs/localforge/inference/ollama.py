@@ -1,6 +1,7 @@
 """Adapter for Ollama's own API: what it has, what each model can do, what is loaded."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 
@@ -37,6 +38,9 @@ _CAPABILITIES = {
     "embedding": Capability.EMBEDDINGS,
 }
 _CHAT = "completion"
+_COUNT = "general.parameter_count"
+_ROUNDED = re.compile(r"(\d+(?:\.\d+)?) ?([KMBT])", re.IGNORECASE)
+_UNITS = {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}
 
 
 class _Tag(msgspec.Struct):
@@ -59,9 +63,15 @@ class _Think(msgspec.Struct):
     values: list[str | bool] = []
 
 
+class _Details(msgspec.Struct):
+    parameter_size: object = None
+    """As text, `8.0B` or `134.52M`."""
+
+
 class _Shown(msgspec.Struct):
     capabilities: list[str] | None = None
     model_info: dict[str, msgspec.Raw] = {}
+    details: _Details | None = None
     parameters: str = ""
     template: str = ""
     thinking: _Think | None = None
@@ -259,7 +269,10 @@ class OllamaAdapter:
         return _Known(
             digest=tag.digest,
             found=FoundModel(
-                name=tag.name, context_tokens=_context(shown), capabilities=frozenset(found)
+                name=tag.name,
+                context_tokens=_context(shown),
+                capabilities=frozenset(found),
+                parameters_b=_size(shown),
             ),
             thinking=Thinking(
                 offered="thinking" in told,
@@ -279,6 +292,15 @@ def _context(shown: _Shown) -> int:
         (int(raw) for name, raw in _numbers(shown) if name.endswith(".context_length")), 0
     )
     return min(trained or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
+
+
+def _size(shown: _Shown) -> float | None:
+    """Return billions of parameters, counted or as it rounds them; None where it says neither."""
+    counted = next((int(raw) for name, raw in _numbers(shown) if name == _COUNT), 0)
+    if counted:
+        return counted / 1e9
+    rounded = _ROUNDED.fullmatch(str(shown.details.parameter_size if shown.details else ""))
+    return float(rounded[1]) * _UNITS[rounded[2].upper()] or None if rounded else None
 
 
 def _numbers(shown: _Shown) -> list[tuple[str, bytes]]:

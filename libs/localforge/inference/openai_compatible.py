@@ -134,7 +134,7 @@ class OpenAICompatibleAdapter:
         body, wanted = build_embeddings(request)
         try:
             async with asyncio.timeout(self._timeouts.attempt_s) as limit:
-                response = await self._http.post("/embeddings", body)
+                response = await self._http.post("/embeddings", body, reply)
                 try:
                     await _check_status(response)
                     reply.accepted = True
@@ -161,7 +161,7 @@ class OpenAICompatibleAdapter:
         first = min(end, now + timeouts.first_token_s) if request.stream else end
         try:
             async with asyncio.timeout_at(first) as limit:
-                response = await self._http.post("/chat/completions", body)
+                response = await self._http.post("/chat/completions", body, reply)
                 try:
                     await _check_status(response)
                     reply.accepted = True

@@ -41,7 +41,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str
     """The backend's own name of the model."""
     body: bytes
-    """The client's JSON, untouched."""
+    """The client's JSON, untouched but for the sampling of a second answer in a cascade."""
     stream: bool = False
     include_usage: bool = False
     """The client asked for usage on the stream."""
@@ -102,6 +102,7 @@ class Reply:
         "first_content_at",
         "heard_at",
         "hidden",
+        "in_doubt",
         "prompt",
         "server",
         "started",
@@ -118,6 +119,9 @@ class Reply:
         """Which of the backend's servers was asked; empty until one is."""
         self.accepted = False
         """The backend took the request, so its prompt may be billed."""
+        self.in_doubt = False
+        """The request went out and no status has come, as a server that does not stream sends none
+        before its answer is finished: the backend may have worked on it, and may bill it."""
         self.started = False
         """Content is on its way to the caller, so no other model may answer any more."""
         self.first_content_at = 0.0

@@ -33,7 +33,7 @@ class Call(NamedTuple):
     http: HttpClient
     """Connections of its adapter."""
     reply: Reply
-    """Is told that the server has accepted it."""
+    """Is told how far it has come."""
 
 
 call: ContextVar[Call] = ContextVar("call")
@@ -65,7 +65,7 @@ class _Transport(httpx2.AsyncBaseTransport):
             BackendRefused: The server says that the request is wrong.
         """
         body = await request.aread()
-        response = await self._http.post(request.url.raw_path.decode(), body)
+        response = await self._http.post(request.url.raw_path.decode(), body, self._reply)
         try:
             await _check_status(response)
             self._reply.accepted = True

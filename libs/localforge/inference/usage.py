@@ -104,16 +104,21 @@ def count_tokens(pieces: list[str]) -> int:
 def settle_usage(reply: Reply, prompt_tokens: int) -> Usage:
     """Return what the backend counted, or else an estimate of what it did.
 
+    Nothing was done where no request went out, or where it was answered with an error. A request
+    that went out and got no answer before its time was up, or before it was called off, may have
+    been worked on: its prompt counts.
+
     Args:
         reply: Of an attempt that has ended in any way.
-        prompt_tokens: The profiler's estimate.
+        prompt_tokens: The profiler's estimate, for a backend that did not count them either.
     """
     if reply.usage is not None:
         return reply.usage
-    if not reply.accepted:
+    if not reply.accepted and not reply.in_doubt:
         return Usage()
+    prompt = reply.prompt or Usage(prompt_tokens=prompt_tokens)
     completion = count_tokens([*reply.text, *reply.hidden])
-    return Usage(prompt_tokens=prompt_tokens, completion_tokens=completion, estimated=True)
+    return msgspec.structs.replace(prompt, completion_tokens=completion, estimated=True)
 
 
 def cost_usd(usage: Usage, target: Target) -> float:

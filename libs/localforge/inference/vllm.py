@@ -15,6 +15,8 @@ class _Model(msgspec.Struct):
     id: str
     max_model_len: int | None = None
     parent: str | None = None
+    root: object = None
+    """Path or name of its weights."""
 
 
 class _ModelList(msgspec.Struct):
@@ -74,6 +76,7 @@ class VllmAdapter:
             FoundModel(
                 name=model.id,
                 context_tokens=lengths[model.id] or lengths.get(model.parent or "", 0),
+                weights=model.root if isinstance(model.root, str) else "",
             )
             for model in models
         )

@@ -145,6 +145,8 @@ class ChatEndpoint:
                 key=call.key_id,
                 attempts=call.attempt + 1,
             )
+            if exchange.cost_usd is not None:
+                request.facts["cost_usd"] = exchange.cost_usd
 
     async def _answer(
         self,
@@ -175,10 +177,10 @@ class ChatEndpoint:
 
     def _headers(self, request: HttpRequest, exchange: Exchange, frame: AnyFrame) -> list[Header]:
         headers = [(b"x-request-id", exchange.call.request_id.encode())]
+        if isinstance(frame, Failed):
+            request.facts["error"] = frame.error.code
         summary: Summary | None = getattr(frame, "summary", None)
         if summary is None:
-            if isinstance(frame, Failed):
-                request.facts["error"] = frame.error.code
             return headers
         overhead_s = max(perf_counter() - request.started_at - summary.upstream_s, 0.0)
         _observe_overhead(overhead_s)
@@ -196,9 +198,15 @@ class ChatEndpoint:
             (b"x-localforge-overhead-ms", b"%.3f" % (overhead_s * 1000)),
             (b"x-localforge-fallbacks", b"%d" % summary.fallbacks),
         ]
-        if isinstance(frame, Completed) and not exchange.call.stream:
-            headers.append((b"x-localforge-cost-usd", b"%.8f" % summary.cost_usd))
+        is_whole = isinstance(frame, Completed) and not exchange.call.stream
+        if is_whole or isinstance(frame, Failed):
+            headers.append(cost_header(summary.cost_usd))
         return headers
+
+
+def cost_header(cost_usd: float) -> Header:
+    """Return the header that says what an answer cost, or what was spent before it failed."""
+    return (b"x-localforge-cost-usd", b"%.8f" % cost_usd)
 
 
 async def _write_events(request: HttpRequest, exchange: Exchange, frame: AnyFrame) -> None:
@@ -206,7 +214,6 @@ async def _write_events(request: HttpRequest, exchange: Exchange, frame: AnyFram
         if isinstance(frame, Delta):
             await request.write(frame.data)
         elif isinstance(frame, Completed):
-            request.facts["cost_usd"] = frame.summary.cost_usd
             await request.write(frame.data, last=True)
             return
         elif isinstance(frame, Failed):

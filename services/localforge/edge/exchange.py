@@ -271,6 +271,17 @@ class Exchange:
         broken = {} if end.status < 500 else {tracing.ERROR_TYPE: end.error.code or "internal"}
         return {STATUS: 200 if self._has_content else end.status, **broken}
 
+    @property
+    def cost_usd(self) -> float | None:
+        """What all attempts cost, in US dollars; None until it ends, and where nobody says so.
+
+        An end that the edge makes itself, as at the deadline, has no account of what was spent.
+        """
+        end = self._last
+        if not isinstance(end, Completed | Failed) or end.summary is None:
+            return None
+        return end.summary.cost_usd
+
     def _put(self, frame: AnyFrame) -> None:
         self._frames.append(frame)
         self._wake()

@@ -12,6 +12,7 @@ from typing import Protocol
 from localforge.contracts.chat import Usage
 from localforge.contracts.live import Completed, Delta, Failed, Summary
 from localforge.edge.asgi import CLIENT_GONE, Header, HttpRequest, uncancel
+from localforge.edge.chat import cost_header
 from localforge.edge.exchange import ClientGone, Exchange
 from localforge.errors import BackendUnavailable
 from localforge.telemetry import log
@@ -83,6 +84,8 @@ class Several:
                 prompts=len(exchanges),
                 attempts=sum(exchange.call.attempt + 1 for exchange in exchanges),
             )
+            if (cost_usd := self._cost_usd()) is not None:
+                request.facts["cost_usd"] = cost_usd
 
     async def _all(self) -> list[Completed]:
         """Return the last frames, when all have come; events are written as they come.
@@ -129,11 +132,9 @@ class Several:
     async def _finish(self, ends: list[Completed]) -> None:
         usage = functools.reduce(Usage.plus, (end.usage for end in ends))
         summaries = [end.summary for end in ends]
-        cost_usd = sum(summary.cost_usd for summary in summaries)
-        self._request.facts["cost_usd"] = cost_usd
         if not self._stream:
             body = self._merge.whole([end.body for end in ends], usage)
-            await self._request.reply(200, body, [*self._headers(summaries), _cost(cost_usd)])
+            await self._request.reply(200, body, [*self._headers(summaries), *self._cost()])
             return
         if not self._request.in_events:
             await self._request.begin_events(self._headers(summaries))
@@ -147,12 +148,22 @@ class Several:
             event = request.error_shape.event(frame.status, frame.error)
             await request.write(event, last=True)
         else:
-            headers = [self._request_id()]
+            headers = [self._request_id(), *self._cost()]
             await request.fail(frame.status, frame.error, headers, frame.retry_after_s)
 
     def _abandon(self) -> None:
         for exchange in self._exchanges:
             exchange.abandon()
+
+    def _cost_usd(self) -> float | None:
+        """Return what those cost that have ended, in US dollars; None where none says so."""
+        known = [exchange.cost_usd for exchange in self._exchanges]
+        told = [cost_usd for cost_usd in known if cost_usd is not None]
+        return sum(told) if told else None
+
+    def _cost(self) -> list[Header]:
+        cost_usd = self._cost_usd()
+        return [] if cost_usd is None else [cost_header(cost_usd)]
 
     def _request_id(self) -> Header:
         return (b"x-request-id", self._exchanges[0].call.request_id.encode())
@@ -166,7 +177,3 @@ class Several:
             (b"x-localforge-zone", b",".join(s.zone.encode() for s in summaries)),
             (b"x-localforge-fallbacks", b"%d" % sum(s.fallbacks for s in summaries)),
         ]
-
-
-def _cost(cost_usd: float) -> Header:
-    return (b"x-localforge-cost-usd", b"%.8f" % cost_usd)

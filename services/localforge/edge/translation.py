@@ -49,7 +49,6 @@ async def write_translated(
                 if events := translation.events(frame.data):
                     await request.write(events)
             elif isinstance(frame, Completed):
-                request.facts["cost_usd"] = frame.summary.cost_usd
                 await request.write(translation.end(frame.data, frame.usage), last=True)
                 return
         except LocalforgeError as exc:

@@ -248,6 +248,7 @@ def _is_first_step(fact: OutcomeObserved) -> bool:
 
 
 def _tell_hand_on(call: ExecuteCall, reason: RetryableError) -> None:
+    """Log which model is followed by which; a plan is gone through step by step."""
     if not isinstance(reason, NextStep):
         metrics.EXECUTOR_FALLBACKS.labels(reason.code).inc()
     _log.info(
@@ -255,6 +256,7 @@ def _tell_hand_on(call: ExecuteCall, reason: RetryableError) -> None:
         request_id=call.call.request_id,
         decision_id=call.decision_id,
         code=reason.code,
+        model=call.plan[call.step - 1].model,
         to=call.target.model,
         step=call.step,
     )

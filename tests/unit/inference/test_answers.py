@@ -217,6 +217,35 @@ async def test_a_finish_that_comes_twice_finishes_no_other_choice() -> None:
         await stream.reader.end()
 
 
+async def test_a_finish_that_comes_twice_is_passed_on_once() -> None:
+    stream = Stream(expected_choices=2)
+    again = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    other = {"index": 1, "delta": {"content": "b"}, "finish_reason": "stop", "x": 1}
+
+    await stream.reader.take([chunk({"content": "a"}), chunk({}, "stop"), chunk({}, "stop")])
+    await stream.reader.take([json.dumps({"choices": [again, other]}).encode()])
+    await stream.reader.take([chunk({}, "stop", usage=USAGE)])
+    await stream.reader.end()
+
+    choices = [choice for event in stream.written for choice in event["choices"]]
+    assert [(c["index"], c["finish_reason"]) for c in choices] == [
+        (0, None),
+        (0, "stop"),
+        (1, "stop"),
+    ]
+    assert choices[2] == other
+    assert stream.reply.usage is not None
+
+
+async def test_content_after_a_finish_is_not_lost() -> None:
+    stream = Stream()
+
+    await stream.reader.take([chunk({"content": word}, "stop") for word in ("a", "b")])
+
+    assert [event["choices"][0]["delta"]["content"] for event in stream.written] == ["a", "b"]
+    assert stream.reply.text == ["a", "b"]
+
+
 async def test_a_stream_without_content_is_empty_and_nothing_was_written() -> None:
     stream = Stream()
     await stream.reader.take([chunk({"role": "assistant"}), chunk({}, "stop"), b"[DONE]"])
@@ -249,10 +278,11 @@ async def test_tool_calls_are_counted_once_however_they_are_split() -> None:
     assert (stream.reply.tool_calls, "".join(stream.reply.hidden)) == (1, 'find{"a":1}')
 
 
-def whole(body: Any) -> Reply:
-    async def nowhere(_: bytes) -> None:
-        raise AssertionError("nothing is streamed here")
+async def nowhere(_: bytes) -> None:
+    raise AssertionError("nothing is streamed here")
 
+
+def whole(body: Any) -> Reply:
     reply = Reply(nowhere)
     reply.accepted = True
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -285,6 +315,15 @@ async def test_estimates_are_equal_streamed_or_not() -> None:
 
     assert settle_usage(stream.reply, 4) == settle_usage(whole(answer(message)), 4)
     assert settle_usage(stream.reply, 4).completion_tokens == 7  # 28 bytes
+
+
+def test_a_prompt_that_went_out_and_was_never_answered_counts() -> None:
+    reply = Reply(nowhere)
+    assert settle_usage(reply, 9) == Usage()
+
+    reply.in_doubt = True
+
+    assert settle_usage(reply, 9) == Usage(prompt_tokens=9, estimated=True)
 
 
 def test_an_estimate_says_that_it_is_one() -> None:
