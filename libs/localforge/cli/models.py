@@ -31,6 +31,8 @@ def list_models(
 ) -> None:
     """List the registered models with zone, price, state and learned speed.
 
+    The backend and all else is in `--json` and in `localforge models show NAME`.
+
     Example: localforge models --json
     """
     if not context.invoked_subcommand:
@@ -51,11 +53,10 @@ def _list(config: Path | None, *, json_: bool) -> None:
     if json_:
         print_json(entries)
         return
-    columns = ("model", "backend", "zone", "$ in/M", "$ out/M", "context", "state", "tokens/s")
+    columns = ("model", "zone", "$ in", "$ out", "context", "state", "tok/s")
     rows = [
         (
             entry["name"],
-            entry["backend"],
             entry["zone"],
             entry["price_in"],
             entry["price_out"],
@@ -65,7 +66,7 @@ def _list(config: Path | None, *, json_: bool) -> None:
         )
         for entry in entries
     ]
-    print_table("Models", columns, rows)
+    print_table("Models, $ per million tokens", columns, rows, tight=True)
 
 
 @app.command()
@@ -141,6 +142,9 @@ def add(
     quality: Annotated[
         float | None, typer.Option(help="Expected quality before any feedback, 0 to 1.")
     ] = None,
+    parameters: Annotated[
+        float | None, typer.Option(help="Billions of parameters; else by its name.")
+    ] = None,
     config: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -158,6 +162,7 @@ def add(
         "price_out": price_out,
         "capabilities": capability or [],
         "quality_prior": quality,
+        "parameters_b": parameters,
     }
     if context:
         given["context_tokens"] = context

@@ -150,7 +150,8 @@ def validate(config: ConfigOption = None, json_: JsonOption = False) -> None:
         (c.name, c.backend, c.zone, c.price_in, c.price_out, c.context_tokens)
         for c in sorted(cards, key=lambda card: (card.zone, card.name))
     ]
-    print_table("Models", ("model", "backend", "zone", "$ in/M", "$ out/M", "context"), rows)
+    columns = ("model", "backend", "zone", "$ in", "$ out", "context")
+    print_table("Models, $ per million tokens", columns, rows, tight=True)
     policy = [(label, ", ".join(zones)) for label, zones in settings.policy.zones.items()]
     print_table("Labels", ("label", "may go to zones"), policy)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,9 +19,25 @@ def print_json(data: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(data, enc_hook=str)).decode() + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; numbers are right-aligned."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, tight: bool = False
+) -> None:
+    """Write a table; numbers are right-aligned.
+
+    Args:
+        title: Above it.
+        columns: Their headings.
+        rows: Cells.
+        tight: Without lines, so that more fits into a terminal of 80 columns.
+    """
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD if tight else HEAVY_HEAD,
+        padding=(0, 0) if tight else (0, 1),
+        pad_edge=not tight,
+    )
     rows = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = all(_is_number(row[index]) for row in rows) and bool(rows)

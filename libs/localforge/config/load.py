@@ -5,6 +5,7 @@ servers; any other scalar key is `LOCALFORGE_<SECTION>__<KEY>`, lists and tables
 """
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from localforge.config.sections import DISCOVERING, BackendConfig, Config, RouterConfig
+from localforge.config.mistakes import find_mistakes
+from localforge.config.sections import (
+    DISCOVERING,
+    BackendConfig,
+    Config,
+    KeyConfig,
+    RouterConfig,
+)
 from localforge.config.vendors import VENDORS
 from localforge.contracts.cards import Capability
 from localforge.contracts.trust import LOCAL_ZONE
@@ -60,7 +68,7 @@ def load(
         overrides: From the command line, `{"edge": {"port": 9000}}`.
 
     Raises:
-        ConfigError: Says key, value, source and what is allowed.
+        ConfigError: Says of each mistake key, value, source and what is allowed.
     """
     data: dict[str, Any] = _read_file(path) if path else {}
     source = str(path) if path else "configuration"
@@ -75,10 +83,11 @@ def load(
     try:
         config = msgspec.convert(data, Config, strict=False)
     except msgspec.ValidationError as exc:
-        where = next(
-            (f"environment {v}" for key, v in variables.items() if key in str(exc)), source
-        )
-        raise ConfigError(f"{where}: {exc}") from exc
+        told = [
+            f"{_origin(mistake.path, variables, source)}: {mistake}"
+            for mistake in find_mistakes(data, Config)
+        ]
+        raise ConfigError("\n".join(told) or f"{source}: {exc}") from exc
     _check(config, source)
     return config
 
@@ -119,7 +128,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _read_environment(
     environment: Mapping[str, str],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return section -> key -> value, and which variable each path in an error comes from."""
+    """Return section -> key -> value, and which variable the value at a path comes from."""
     found: dict[str, dict[str, Any]] = {}
     variables: dict[str, str] = {}
     for name, value in sorted(environment.items()):
@@ -130,8 +139,15 @@ def _read_environment(
         else:
             continue
         found.setdefault(section, {})[key] = _parse_value(name, value)
-        variables[f"`{key}` - at `$.{section}`"] = variables[f"`$.{section}.{key}`"] = name
+        variables[f"{section}.{key}"] = name
     return found, variables
+
+
+def _origin(path: str, variables: Mapping[str, str], source: str) -> str:
+    """Return where the value at a path comes from."""
+    section_and_key = re.match(r"[^.\[]*\.?[^.\[]*", path)
+    name = variables.get(section_and_key[0] if section_and_key else "")
+    return f"environment {name}" if name else source
 
 
 def _parse_value(name: str, value: str) -> Any:
@@ -191,7 +207,7 @@ def _check(config: Config, source: str) -> None:
         raise ConfigError(
             f"{source}: `router.goal`: {' and '.join(figures)} are set; set one of them"
         )
-    _check_rules(config.router, source)
+    _check_rules(config.router, config.keys, source)
     finds_more = any(backend.discovers for backend in config.backends)
     for alias, model in config.aliases.items():
         if model != "auto" and model not in models and not finds_more:
@@ -203,11 +219,13 @@ def _check(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: alias `{alias}` is also the name of a model")
 
 
-def _check_rules(router: RouterConfig, source: str) -> None:
-    for policy, given in (("static", router.static), ("rules", router.rules)):
-        if router.policy == policy and not given:
+def _check_rules(router: RouterConfig, keys: Iterable[KeyConfig], source: str) -> None:
+    asked = [("`router.policy`", router.policy)]
+    asked += [(f"key `{key.id}`: `policy`", key.policy) for key in keys if key.policy]
+    for where, policy in asked:
+        if (policy == "static" and not router.static) or (policy == "rules" and not router.rules):
             raise ConfigError(
-                f'{source}: `router.policy` is "{policy}", but `router.{policy}` names no model'
+                f'{source}: {where} is "{policy}", but `router.{policy}` names no model'
             )
     _unique((rule.name for rule in router.rules), f"{source}: `router.rules`: two are named")
     for number, rule in enumerate(router.rules, start=1):

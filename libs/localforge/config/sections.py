@@ -61,6 +61,8 @@ class KeyConfig(Section, frozen=True, kw_only=True):
     preference: PreferenceText | None = None
     cascade: bool | None = None
     """Whether cheap models are asked first, when the request says nothing about it."""
+    policy: PolicyName | None = None
+    """The decision rule, when the request names none; None is `router.policy`."""
     minimum_label: Label | None = None
     budget_usd: NonNegative = 0
     """Hard limit on what its requests cost in each period; 0 is none."""
@@ -266,7 +268,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     max_output_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     capabilities: frozenset[Capability] = frozenset()
     quality_prior: Share | None = None
-    """A guess of how often it answers well."""
+    """A guess of how often it answers well; unset means by its size, else by its price."""
+    parameters_b: Positive | None = None
+    """Billions of parameters; unset means what the backend says, or else its name."""
     published_score: Share | None = None
     """Its score on a public benchmark that is like the traffic."""
     enabled: bool = True

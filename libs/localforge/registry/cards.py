@@ -2,7 +2,8 @@
 
 Each figure by itself: the configuration, else the backend's own word (discovery), else the package
 `genai-prices`, else a default. A model on site is free unless something says otherwise, and so is
-each token of one that is priced by the hour.
+each token of one that is priced by the hour. A size that nobody says is read off the name; it makes
+the guess of a model's quality where the configuration has neither a score nor a guess.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,6 +16,7 @@ from localforge.config import BackendConfig, ModelConfig, find_vendor
 from localforge.contracts.cards import Capability, FoundModel, ModelCard
 from localforge.contracts.trust import LOCAL_ZONE
 from localforge.errors import ConfigError
+from localforge.registry.sizes import prior_of_size, size_in_name
 
 DEFAULT_CONTEXT_TOKENS = 8192
 TOKENS_PER_PRICE = 1_000_000
@@ -101,6 +103,12 @@ def _card(backend: BackendConfig, model: ModelConfig, found: FoundModel | None) 
     prices = _prices(backend, model, told)
     if prices is None:
         return None
+    size = model.parameters_b or told.parameters_b
+    for name in (told.weights, told.name, model.name):
+        size = size or size_in_name(name)
+    guess = model.quality_prior
+    if guess is None and model.published_score is None and size is not None:
+        guess = prior_of_size(size)
     return ModelCard(
         name=model.name,
         backend=backend.name,
@@ -117,10 +125,11 @@ def _card(backend: BackendConfig, model: ModelConfig, found: FoundModel | None) 
         or DEFAULT_CONTEXT_TOKENS,
         max_output_tokens=model.max_output_tokens or told.max_output_tokens,
         capabilities=_capabilities(backend, model, told),
-        quality_prior=model.quality_prior,
+        quality_prior=guess,
         published_score=model.published_score,
         enabled=model.enabled,
         usd_per_hour=backend.hourly_usd,
+        parameters_b=size,
     )
 
 

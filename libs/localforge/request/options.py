@@ -6,12 +6,14 @@ from typing import get_args
 import msgspec
 
 from localforge.config.sections import PreferenceName
+from localforge.config.values import PolicyName
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
 
 PREFERENCES: tuple[str, ...] = get_args(PreferenceName)
 MAX_NUMBERS = 200
 """Characters of a preference in numbers."""
+POLICIES: tuple[str, ...] = get_args(PolicyName)
 LABELS: tuple[str, ...] = tuple(Label)
 
 
@@ -32,6 +34,8 @@ class Extension(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """Models predicted to cost more for this request are out."""
     max_latency_ms: float | None = None
     """Models predicted to take longer for the whole answer are out."""
+    policy: str | None = None
+    """The decision rule, a name that `router.policy` may have."""
 
 
 NO_EXTENSION = Extension()

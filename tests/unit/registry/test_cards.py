@@ -8,6 +8,7 @@ from localforge.config import BackendConfig, ModelConfig
 from localforge.contracts.cards import Capability, FoundModel
 from localforge.errors import ConfigError
 from localforge.registry import cards_of
+from localforge.registry.sizes import prior_of_size
 
 C = Capability
 FOUND = FoundModel(
@@ -81,6 +82,39 @@ def test_a_model_on_site_is_free_and_runs_with_the_context_it_was_given() -> Non
     [card] = cards_of(backend(ModelConfig(name="gpt-4o-mini"), zone="local"))
 
     assert (card.price_in, card.price_out, card.context_tokens) == (0.0, 0.0, 8192)
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "size"),
+    [
+        ({"parameters_b": 3.0}, {"parameters_b": 8.03}, 3.0),
+        ({}, {"parameters_b": 46.7, "weights": "m/other-13b"}, 46.7),
+        ({}, {"weights": "mistralai/Mixtral-8x7B"}, 56.0),
+        ({"upstream": "qwen:72b"}, {}, 72.0),
+        ({}, {}, 7.0),
+    ],
+)
+def test_a_size_is_the_configured_one_then_the_backends_then_what_the_names_tell(
+    model: dict[str, Any], told: dict[str, Any], size: float
+) -> None:
+    configured = ModelConfig(name="mine-7b", **model)
+    found = FoundModel(name=model.get("upstream", "mine-7b"), **told)
+
+    [card] = cards_of(backend(configured, zone="local"), [found])
+
+    assert card.parameters_b == size
+    assert card.quality_prior == prior_of_size(size)
+
+
+def test_a_size_says_nothing_where_a_score_or_a_guess_is_configured() -> None:
+    scored = ModelConfig(name="scored-7b", published_score=0.8)
+    guessed = ModelConfig(name="guessed-7b", quality_prior=0.9)
+    unknown = ModelConfig(name="nobody-knows-it")
+
+    cards = cards_of(backend(scored, guessed, unknown, zone="local"))
+
+    assert [card.quality_prior for card in cards] == [None, 0.9, None]
+    assert [card.parameters_b for card in cards] == [7.0, 7.0, None]
 
 
 def test_discovered_models_take_nobodys_name() -> None:
