@@ -1,11 +1,13 @@
 """The running stack that most end-to-end tests share."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.stack import Provider, Stack, running
+from tests.support import Lateness
 
 CONFIG = """\
 [aliases]
@@ -22,6 +24,17 @@ spend_usd = 1000
 [router.shadow]
 enabled = true
 gamma = 1000
+
+# For requests that name the policy `static` or `rules`.
+[router.static]
+fake-b = 1.0
+[[router.rules]]
+name = "pictures"
+needs = ["vision"]
+models = {{ right = 1.0 }}
+[[router.rules]]
+name = "the rest"
+models = {{ fake-a = 1.0 }}
 
 [[backends]]
 name = "embedded"
@@ -63,6 +76,7 @@ name = "cloud"
 kind = "openai"
 zone = "cloud"
 url = "{cloud}"
+breaker_failures = 1000
 [[backends.models]]
 name = "cloud-model"
 context_tokens = 32768
@@ -93,6 +107,19 @@ def _stack(
     config = CONFIG.format(local=local.url, cloud=cloud.url)
     with running(Stack(tmp_path_factory.mktemp("stack"), config)) as stack:
         yield stack
+
+
+@pytest.fixture(name="rng")
+def _rng() -> random.Random:
+    seed = random.randrange(2**32)
+    print(f"random moments with the seed {seed}")  # pytest shows it beside a failure
+    return random.Random(seed)
+
+
+@pytest.fixture(name="late")
+async def _late() -> AsyncIterator[Lateness]:
+    async with Lateness() as late:
+        yield late
 
 
 @pytest.hookimpl(hookwrapper=True)

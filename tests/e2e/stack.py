@@ -175,6 +175,11 @@ class Stack:
         """Return the password of one of its NATS users."""
         return str(json.loads(Path(self.runtime["credentials"]).read_text())[user])
 
+    @property
+    def own_pid(self) -> int:
+        """Process id of `localforge up`; 0 while it does not run."""
+        return self._process.pid if self._process is not None else 0
+
     def pid(self, child: str) -> int:
         """Process id of one child; 0 while it is between two runs."""
         found = self.runtime["children"].get(child)

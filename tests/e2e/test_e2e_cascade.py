@@ -22,6 +22,8 @@ CONFIG = (
     '[router]\ngamma = 100\n[[backends]]\nname = "near"\nkind = "openai"\nurl = "{near}"\n'
     + MODEL.format(name="cheap-a", price=1.0, prior=0.75)
     + MODEL.format(name="cheap-b", price=1.5, prior=0.75)
+    # So that a request which needs JSON has one cheap model.
+    + 'capabilities = ["logprobs"]\n'
     + '[[backends]]\nname = "far"\nkind = "openai"\nzone = "cloud"\nurl = "{far}"\n'
     + MODEL.format(name="strong", price=600.0, prior=0.95)
 )
@@ -44,14 +46,14 @@ def _says(word: str) -> Behaviour:
     return Behaviour(words=[word])
 
 
-def _ask(stack: Stack, text: str, **members: Any) -> Reply:
+def _ask(stack: Stack, text: str, preference: str = "cost=20,latency=0", **members: Any) -> Reply:
     body = {
         "model": "auto",
         "max_tokens": 16,
         "messages": [{"role": "user", "content": text}],
         **members,
     }
-    return stack.chat(body, cascade="yes", preference="cost=20,latency=0")
+    return stack.chat(body, cascade="yes", preference=preference)
 
 
 def _answer(reply: Reply) -> str:
@@ -90,6 +92,32 @@ def test_an_answer_that_two_cheap_models_agree_on_is_delivered(
         assert reply.headers["x-localforge-zone"] == "local"
         # Both are paid for: two prompts and two answers, each answer a token or more.
         assert float(reply.headers["x-localforge-cost-usd"]) > 2e-6
+
+
+async def test_a_logged_cascade_explains_whom_it_asked_and_what_would_have_followed(
+    laddered: Stack, local: Provider, cloud: Provider
+):
+    text = "Which colour has snow?"
+    near, far = _agree(local, cloud)
+    with near, far:
+        identity = _ask(laddered, text).headers["x-localforge-decision"]
+    found: dict[str, Any] = {}
+
+    def logged() -> bool:
+        reply = laddered.http("GET", f"/v1/decisions/{identity}")
+        found.update(reply.json)
+        return reply.status == 200
+
+    await wait_until(logged, timeout=20, description="the decision in the log")
+    told, plan = found["explanation"]["cascade"], found["decision"]["cascade"]
+
+    asked = _asked(local, text) + _asked(cloud, text)
+    assert asked[: len(told["asked"])] == told["asked"]
+    assert told["last"] == "strong"
+    assert [case["deliver"] for case in told["cases"]] == (
+        [plan["if_agreed"], plan["if_split"]] if plan["asks_pair"] else []
+    )
+    assert all(c["cost_std"] > 0 for c in found["decision"]["candidates"])
 
 
 async def test_the_durable_lane_has_cascades_too_and_its_results_count_all_that_were_asked(
@@ -153,6 +181,64 @@ def test_a_restricted_request_asks_local_models_alone(
             _answer(_ask(laddered, f"My password is hunter{index}xyz! Which colour is it?"))
 
     assert cloud.saw("hunter") == []
+
+
+def _ask_for_json(stack: Stack, text: str, **members: Any) -> Reply:
+    return _ask(stack, text, response_format={"type": "json_object"}, **members)
+
+
+def _temperatures(provider: Provider, text: str) -> list[tuple[str, float | None]]:
+    seen = [json.loads(request.raw) for request in provider.saw(text)]
+    return [(body["model"], body.get("temperature")) for body in seen]
+
+
+def test_the_only_cheap_model_is_asked_twice_and_its_first_answer_delivered_when_it_repeats_it(
+    laddered: Stack, local: Provider, cloud: Provider
+):
+    repeats = Behaviour(words=['{"is":"Blue"}'], sampled=['{ "is" : "Blue" }'])
+    accepted = []
+    with local.behaving(cheap_a=repeats), cloud.behaving(strong=_says('{"is":"Red"}')):
+        for index in range(REQUESTS):
+            text = f"Which colour has the bay at noon number {index}?"
+            # At this price the strong one is not asked where the cheap one is sure of itself.
+            reply = _ask_for_json(laddered, text, preference="cost=35,latency=0")
+            answer = _answer(reply)
+            if _temperatures(local, text) == [("cheap-a", None), ("cheap-a", 0.7)]:
+                accepted += [(answer, reply)] if not cloud.saw(text) else []
+
+    assert accepted
+    for answer, reply in accepted:
+        assert answer == '{"is":"Blue"}'
+        assert reply.headers["x-localforge-model"] == "cheap-a"
+        assert float(reply.headers["x-localforge-cost-usd"]) > 2e-6
+
+
+def test_a_cheap_model_that_contradicts_itself_is_followed_by_the_strong_one(
+    laddered: Stack, local: Provider, cloud: Provider
+):
+    wavers = Behaviour(words=['{"is":"Blue"}'], sampled=['{"is":"Green"}'])
+    escalated = []
+    with local.behaving(cheap_a=wavers), cloud.behaving(strong=_says('{"is":"Red"}')):
+        for index in range(REQUESTS):
+            text = f"Which colour has the fjord at noon number {index}?"
+            reply = _ask_for_json(laddered, text, temperature=0)
+            answer = _answer(reply)
+            if _temperatures(local, text) == [("cheap-a", 0), ("cheap-a", 0.7)]:
+                escalated.append((_temperatures(cloud, text), answer))
+
+    assert escalated
+    assert ([("strong", 0)], '{"is":"Red"}') in escalated
+
+
+def test_a_caller_who_wants_the_same_answer_every_time_is_not_asked_twice_for(
+    laddered: Stack, local: Provider, cloud: Provider
+):
+    words = '{"is":"Blue"}'
+    with local.behaving(cheap_a=_says(words)), cloud.behaving(strong=_says(words)):
+        for index in range(REQUESTS):
+            text = f"Which colour has the pond at noon number {index}?"
+            _answer(_ask_for_json(laddered, text, temperature=0, seed=7))
+            assert len(local.saw(text)) <= 1
 
 
 async def test_verdicts_teach_and_the_log_stays_exact(

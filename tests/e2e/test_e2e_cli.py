@@ -264,7 +264,7 @@ async def test_a_wrong_configuration_is_not_taken(small: Stack):
         small.config.write_text(config)
     answer = _fine(small.cli("chat", "hello", "-m", "near-model"))
 
-    assert "unknown field `nonsense`" in line
+    assert "`nonsense`: there is no such key" in line
     assert answer.startswith(" ".join(WORDS))
     assert small.runtime["children"] == before
 
@@ -316,8 +316,8 @@ def test_validate_shows_what_a_configuration_means(small: Stack):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[edge]\nprot = 1", "unknown field `prot` - at `$.edge`"),
-        ('[edge]\nport = "x"', "Expected `int`, got `str` - at `$.edge.port`"),
+        ("[edge]\nprot = 1", "`edge.prot`: there is no such key; did you mean `port`?"),
+        ('[edge]\nport = "x"', "`edge.port`: expected a whole number, got 'x'"),
         ("[edge", "not valid TOML"),
         ('[aliases]\na = "b"', "alias `a` points at 'b', which no backend has"),
         (BACKEND.format(name="x", zone="local", url="nowhere"), "got 'nowhere'"),

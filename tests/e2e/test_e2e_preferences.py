@@ -43,14 +43,38 @@ def test_openrouters_provider_object_is_followed_and_kept_from_backends(stack: S
     assert b"data_collection" not in seen.raw
 
 
+def test_all_that_openrouter_documents_is_taken(stack: Stack):
+    provider = {
+        "order": ["fake"],
+        "only": ["fake", "embedded"],
+        "ignore": ["cloud"],
+        "allow_fallbacks": True,
+        "require_parameters": False,
+        "data_collection": "allow",
+        "zdr": False,
+        "enforce_distillable_text": False,
+        "quantizations": ["int8", "unknown"],
+        "sort": {"by": "throughput", "partition": "none"},
+        "preferred_min_throughput": {"p90": 1},
+        "preferred_max_latency": 600,
+        "max_price": {"prompt": "1.5", "completion": 2, "request": 0, "image": 1, "audio": "3"},
+    }
+    decision = stack.route(_ask("by all the rules", provider=provider))
+
+    assert decision["preference"] == "fast"
+    assert decision["chosen"] in ("fake-a", "fake-b", "left", "right")
+
+
 @pytest.mark.parametrize(
     ("provider", "param"),
     [
-        ({"quantizations": ["int4"]}, "provider"),
+        ({"privacy": "max"}, "provider"),
+        ({"enforce_distillable_text": True}, "provider.enforce_distillable_text"),
         ({"only": "fake"}, "provider.only"),
         ({"sort": "beauty"}, "provider.sort"),
         ({"max_price": {"prompt": -1}}, "provider.max_price.prompt"),
-        ({"max_price": {"image": 1}}, "provider.max_price"),
+        ({"max_price": {"minute": 1}}, "provider.max_price"),
+        ({"preferred_max_latency": {"p10": 1}}, "provider.preferred_max_latency"),
     ],
 )
 def test_what_is_not_understood_in_the_provider_object_is_named(

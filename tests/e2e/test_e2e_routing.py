@@ -231,6 +231,8 @@ async def test_feedback_for_a_completion_nobody_made_ends_as_a_dead_letter(stack
 def test_every_decision_is_made_again_bit_for_bit(stack: Stack):
     for index in range(10):
         assert stack.chat(_ask(f"for the replay {index}", max_tokens=8)).status == 200
+    within = _ask("for the replay, and cheap", max_tokens=8, localforge={"max_cost_usd": 1e-6})
+    assert stack.chat(within).status == 200
 
     replay = stack.cli("audit", "replay", "--json")
 

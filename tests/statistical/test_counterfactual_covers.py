@@ -9,11 +9,13 @@ import math
 
 import msgspec
 import numpy as np
+import pytest
 
 from localforge.audit.counterfactual import Counterfactual
 from localforge.audit.policies import TargetPolicy
 from localforge.bandit import Fold
-from localforge.config import Config, Weights
+from localforge.config import BackendConfig, Config, ModelConfig, Weights
+from localforge.config.sections import RouterConfig, RuleConfig
 from tests.routing import DIM, NOW, SCHEMA, card, feedback, outcome, route_call, service
 
 PRICES = {"strong": 40.0, "medium": 8.0, "weak": 0.5}
@@ -23,8 +25,9 @@ SLOPES = {"strong": 0.5, "medium": -1.5, "weak": 2.5}
 LEVELS = {"strong": 1.0, "medium": 0.0, "weak": -1.0}
 
 
-def config(**router):
-    return Config(router=msgspec.structs.replace(Config().router, policy="igw", **router))
+def config(backends=(), **router):
+    changed = {"policy": "igw", **router}
+    return Config(router=msgspec.structs.replace(Config().router, **changed), backends=backends)
 
 
 def chance(model, x):
@@ -77,61 +80,134 @@ class Told(TargetPolicy):
         return made
 
 
-def true_value(log, decisions):
-    """What a policy earns per request in expectation, on the requests of the log."""
-    totals = np.zeros(3)
-    for made in decisions:
+def true_value(log, decisions, weights):
+    """What a policy earns per request in expectation, on the requests of the log.
+
+    Args:
+        log: Knows the requests.
+        decisions: Of the policy, with its prices.
+        weights: Utility per US dollar and per second of each decision.
+    """
+    totals = np.zeros(4)
+    for made, (per_usd, per_s) in zip(decisions, weights, strict=True):
         for c in made.candidates:
             tokens = TOKENS[c.model]
             good = chance(c.model, log.requests[made.decision_id])
-            totals += c.probability * np.array([good, tokens * PRICES[c.model] / 1e6, tokens / 100])
-    return dict(zip(("quality", "cost_usd", "latency_s"), totals / len(decisions), strict=True))
+            cost, seconds = tokens * c.price_out / 1e6, tokens / 100
+            utility = good - per_usd * cost - per_s * seconds
+            totals += c.probability * np.array([good, cost, seconds, utility])
+    names = ("quality", "cost_usd", "latency_s", "utility")
+    return dict(zip(names, totals / len(decisions), strict=True))
 
 
-def judge(log, **router):
-    target = Told(config(**router))
+def judge(log, asked):
+    target = Told(asked)
     running = Counterfactual(target, Fold(SCHEMA, DIM))
     for message in log.stream:
         running.feed(*message)
     report = running.finish()
-    logged, asked = zip(*target.pairs, strict=True)
-    return report, true_value(log, asked), true_value(log, logged)
+    logged, made = zip(*target.pairs, strict=True)
+    # The utility of both is at the target's weights.
+    weights = [(decision.cost_weight, decision.latency_weight) for decision in made]
+    return report, true_value(log, made, weights), true_value(log, logged, weights)
 
 
-CHEAPER = {"preferences": {"balanced": Weights(cost=60, latency=0.003)}, "gamma": 8}
+def covered(log, asked):
+    """Whether the interval of each estimate of each figure has the truth in it; None if refused."""
+    report, truth, logged = judge(log, asked)
+    if report.refused:
+        assert all("overlap is too thin" in metric.refused for metric in report.metrics)
+        return None
+    held = {}
+    for metric in report.metrics:
+        values = dict.fromkeys(("ips", "snips", "dr"), truth[metric.name])
+        values |= {"logged": logged[metric.name]}
+        values |= {"difference": truth[metric.name] - logged[metric.name]}
+        for name, value in values.items():
+            found = getattr(metric, name)
+            held[metric.name, name] = found.low <= value <= found.high
+    return held
 
 
-def test_the_interval_covers_the_truth_in_nine_of_ten_runs():
-    runs, decisions = 200, 110
-    print(f"seeds 0 to {runs - 1}")
-    covered = {}
-    refused = 0
-    for seed in range(runs):
-        log = Log(seed, decisions, gamma=2, exploration_floor=0.2)
-        report, truth, logged = judge(log, **CHEAPER)
-        if report.refused:
-            refused += 1
-            continue
-        for metric in report.metrics[:3]:
-            values = dict.fromkeys(("ips", "snips", "dr"), truth[metric.name])
-            values |= {"logged": logged[metric.name]}
-            values |= {"difference": truth[metric.name] - logged[metric.name]}
-            for name, value in values.items():
-                found = getattr(metric, name)
-                covered.setdefault((metric.name, name), []).append(found.low <= value <= found.high)
-    rates = {which: float(np.mean(held)) for which, held in covered.items()}
-    print(refused, rates)
+PROMISED = 0.90
+"""Share of the runs that an interval meant for 95 % must hold in."""
 
-    assert refused < runs / 10
-    # The intervals are meant to hold in 95 %; 90 % of the runs is promised.
-    assert min(rates.values()) >= 0.90
+
+def check(runs):
+    """Hold the shares of the runs in which the intervals held against what is promised.
+
+    On the mean of the figures and estimators it is kept as it stands. Each of the twenty by itself
+    may miss it by two standard errors of a share seen in so many runs.
+    """
+    rates = {which: float(np.mean([held[which] for held in runs])) for which in runs[0]}
+    print(rates)
+    assert np.mean(list(rates.values())) >= PROMISED
+    error = math.sqrt(PROMISED * (1 - PROMISED) / len(runs))
+    assert min(rates.values()) >= PROMISED - 2 * error
+
+
+BALANCED = {"balanced": Weights(cost=60, latency=0.003)}
+CHEAPER = config(preferences=BALANCED, gamma=8)
+NEW_PRICES = {"strong": 10.0, "medium": 12.0, "weak": 0.5}
+TARGETS = {
+    "another preference": CHEAPER,
+    "other prices alone": config(
+        tuple(
+            BackendConfig(
+                name=f"{name}-backend",
+                kind="openai",
+                url="http://x/v1",
+                models=(ModelConfig(name=name, price_in=0.0, price_out=price),),
+            )
+            for name, price in NEW_PRICES.items()
+        ),
+        gamma=2,
+        exploration_floor=0.2,
+    ),
+    "a rule": config(
+        policy="rules", rules=(RuleConfig(name="split", models={"medium": 2.0, "weak": 1.0}),)
+    ),
+}
+RUNS, DECISIONS = 100, 110
+
+
+@pytest.fixture(name="logs", scope="module")
+def _logs():
+    return [Log(seed, DECISIONS, gamma=2, exploration_floor=0.2) for seed in range(RUNS)]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_interval_covers_the_truth_in_nine_of_ten_runs(logs, name):
+    found = [covered(log, TARGETS[name]) for log in logs]
+    judged = [held for held in found if held is not None]
+    print(f"seeds 0 to {RUNS - 1}; {RUNS - len(judged)} refused")
+
+    assert len(judged) > 0.9 * RUNS
+    check(judged)
+
+
+def test_on_a_log_of_the_default_policy_the_interval_covers_the_truth_or_is_refused():
+    runs, decisions, begin = 30, 250, 2000
+    print(f"seeds {begin} to {begin + runs - 1}")
+    asked = Config(router=msgspec.structs.replace(Config().router, preferences=BALANCED))
+    found = [
+        covered(Log(seed, decisions, policy=RouterConfig().policy), asked)
+        for seed in range(begin, begin + runs)
+    ]
+    judged = [held for held in found if held is not None]
+    print(f"{runs - len(judged)} of {runs} refused")
+
+    # The policy hardly tries models once it is sure of them, so some logs cannot answer; `covered`
+    # sees to it that they say why.
+    assert len(judged) >= runs / 4
+    check(judged)
 
 
 def test_predictions_make_the_doubly_robust_interval_narrower_where_they_explain_the_figure():
     print("seed 1000")
     log = Log(1000, 600, gamma=5, exploration_floor=0.1)
 
-    _, cost, latency, _ = judge(log, **CHEAPER)[0].metrics
+    _, cost, latency, _ = judge(log, CHEAPER)[0].metrics
 
     for metric in (cost, latency):
         widths = [found.high - found.low for found in (metric.dr, metric.snips, metric.ips)]
@@ -143,7 +219,8 @@ def test_a_policy_that_the_log_hardly_explores_is_refused():
     print("seed 1001")
     log = Log(1001, 400, gamma=2000)
 
-    report = judge(log, preferences={"balanced": Weights(cost=0, latency=0)}, gamma=2000)[0]
+    asked = config(preferences={"balanced": Weights(cost=0, latency=0)}, gamma=2000)
+    report = judge(log, asked)[0]
 
     assert report.refused
     assert all("overlap is too thin" in metric.refused for metric in report.metrics)

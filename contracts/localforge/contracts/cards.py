@@ -70,12 +70,15 @@ class ModelCard(PublicContract, frozen=True, kw_only=True, tag="model_card.v1"):
     """0 means only bounded by the context."""
     capabilities: frozenset[Capability] = frozenset()
     quality_prior: float | None = None
-    """Expected quality before any feedback, 0 to 1, as a guess; None means unknown."""
+    """Expected quality before any feedback, 0 to 1, as a guess: the operator's, or one from
+    `parameters_b`. None means unknown."""
     published_score: float | None = None
     """Measured on a public benchmark, 0 to 1: believed far longer than a guess."""
     enabled: bool = True
     usd_per_hour: float = 0.0
     """US dollars for an hour of the machine it runs on, shared by what runs there at a time."""
+    parameters_b: float | None = None
+    """Its size in billions of parameters; None means unknown."""
 
     @property
     def upstream_name(self) -> str:
@@ -146,6 +149,10 @@ class FoundModel(msgspec.Struct, frozen=True, kw_only=True):
     price_in: float | None = None
     """US dollars per million prompt tokens."""
     price_out: float | None = None
+    parameters_b: float | None = None
+    """Billions of parameters."""
+    weights: str = ""
+    """Name of its weights, where `name` is one that the operator gave it: vLLM's `root`."""
 
 
 class RegistrySnapshot(msgspec.Struct, frozen=True, kw_only=True):

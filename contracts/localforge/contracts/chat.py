@@ -73,6 +73,8 @@ class ChatRequested(PublicContract, frozen=True, kw_only=True, tag="chat_request
     """Seconds from acceptance in which the answer is wanted."""
     cascade: bool | None = None
     """Whether cheap models may be asked first; None means what is configured."""
+    policy: str = ""
+    """The decision rule, a name that `router.policy` may have; empty means the configured one."""
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

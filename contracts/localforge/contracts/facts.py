@@ -32,6 +32,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Requests ahead per slot, an input."""
     usd_per_hour: float = 0.0
     """Its present share of the price of the machine's time, an input."""
+    hour_share: float = 0.0
+    """That share, in (0, 1], for an auditor to set another price; 0 in older logs."""
     quality_prior: float | None = None
     published_score: float | None = None
     tier: int = 0
@@ -45,8 +47,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Predicted."""
     cost_usd: float = 0.0
     """Predicted cost of this request."""
+    cost_std: float = 0.0
+    """Standard deviation of what one such answer costs; 0 in older logs, too."""
     latency_s: float = 0.0
     """Predicted time to the complete answer, queue included."""
+    latency_std: float = 0.0
+    """Standard deviation of that of one such answer; 0 in older logs, too."""
     utility: float = 0.0
     probability: float = 0.0
 
@@ -55,24 +61,31 @@ class CascadePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """Whom to ask one after the other, and when to be content with an answer."""
 
     test: str
-    """`agreement`: two models are asked and compared; `checks`: the form of one answer is."""
+    """`agreement`: two models are asked and compared; `self-consistency`: one is asked twice;
+    `checks`: the form of one answer is looked at."""
     models: tuple[str, ...]
-    """In the order they are asked; the last one's answer is taken as it is."""
+    """In the order they are asked, the same one twice under `self-consistency`; the last one's
+    answer is taken as it is."""
     asks_pair: bool = False
     """The draw fell on the pair; otherwise on one model alone, and nothing is compared."""
     probability: float = 0.0
     """With which the draw falls on the pair."""
     qualities: tuple[float, ...] = ()
-    """Predicted of the three models."""
+    """Predicted of the models."""
     beliefs: dict[str, float] = msgspec.field(default_factory=dict)
     """Probabilities that the test rests on, by `localforge.bandit.belief`."""
     escalation: float = 0.0
-    """Price of asking the last model, in units of quality."""
+    """Price of asking the last model, in units of quality; under `checks` that of waiting, too."""
     if_agreed: str = ""
     """Whose answer is delivered when the pair agrees; the last model's means asking it."""
     if_agreed_probability: float = 0.0
     if_split: str = ""
     if_split_probability: float = 0.0
+    if_passed: str = ""
+    """Under `checks`, whose answer is delivered when the first one passes; empty in older logs,
+    where it is the first."""
+    if_failed: str = ""
+    """Likewise when it fails; where it is empty, the last."""
 
 
 class CascadeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,6 +145,8 @@ class DecisionMade(PublicContract, frozen=True, kw_only=True, tag="decision_made
     domain: str = ""
     preference_stated: bool = True
     """False: neither the request nor its key named `preference`, so it is the default."""
+    policy_stated: bool = False
+    """True: the request or its key named the policy. No input."""
     patience: float = 1.0
     """Share of the preference's latency weight that applies; below 1 only when none was stated."""
     incumbent: str = ""
@@ -157,6 +172,9 @@ class DecisionMade(PublicContract, frozen=True, kw_only=True, tag="decision_made
     """Models that the policies `static` and `rules` draw, in proportion. An input."""
     cascade_wanted: bool = False
     """Cheap models may be asked first. An input."""
+    may_repeat: bool = False
+    """One model may be asked twice, to compare its answer with itself. An input; False in older
+    logs and where the caller wants the same answer every time."""
     cascade: CascadePlan | None = None
     """None where none was wanted, or none fits."""
     candidates: tuple[Candidate, ...] = ()
@@ -239,6 +257,9 @@ class OutcomeObserved(PublicContract, frozen=True, kw_only=True, tag="outcome_ob
     """Of an attempt at which two answers were compared, or that was made because of it."""
     seal: Seal | None = None
     """Of an attempt in a remote zone: the profiler's signed leave, for an auditor to verify."""
+    counted_tokens: int = 0
+    """Prompt tokens that the profiler counted, beside which `usage` is what the backend bills; 0
+    when unknown."""
 
 
 class FeedbackGiven(PublicContract, frozen=True, kw_only=True, tag="feedback_given.v1"):

@@ -66,6 +66,8 @@ class ChatCall(WireContract, frozen=True, kw_only=True, tag="chat_call.v1"):
     traceparent: str = ""
     tracestate: str = ""
     """W3C, as it came with the client's `traceparent`."""
+    policy: str = ""
+    """The decision rule that the request or its key names; empty means the configured one."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +89,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     all of `prompt_tokens` share one."""
     max_tokens: int = 0
     """The request's own bound; 0 means none."""
+    fixed: bool = False
+    """The caller fixed a seed and temperature 0, so wants the same answer every time."""
     in_tool_loop: bool = False
     """The last message is a tool result."""
     turns: int = 1
@@ -281,7 +285,8 @@ class CascadeCall(msgspec.Struct, frozen=True, kw_only=True):
     held: HeldAnswer | None = None
     """The best answer so far, delivered if no better one comes."""
     texts: dict[str, str] = msgspec.field(default_factory=dict)
-    """By model, the answers of the pair in the form in which they are compared."""
+    """By model, the answers of the pair in the form in which they are compared; of a model that is
+    asked twice, the first one."""
     agreed: bool | None = None
     """Whether the pair gave the same answer, once both have."""
 

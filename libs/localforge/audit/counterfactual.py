@@ -12,7 +12,7 @@ from typing import Any
 from localforge.audit import judgement
 from localforge.audit.judgement import Example, Report, Row
 from localforge.audit.policies import TargetPolicy
-from localforge.audit.results import Results
+from localforge.audit.results import Results, Tariffs
 from localforge.audit.timeline import WINDOW, Timeline
 from localforge.bandit import Fold
 from localforge.contracts.facts import Candidate, DecisionMade, FeedbackGiven, OutcomeObserved
@@ -90,7 +90,7 @@ class Counterfactual:
                 model: (log / len(rows), target / len(rows))
                 for model, (log, target) in sorted(self._shares.items())
             },
-            metrics=judgement.estimate(rows, self._results, self._target.price),
+            metrics=judgement.estimate(rows, self._results),
             examples=tuple(self._examples),
             warnings=judgement.warnings(rows, self._results),
         )
@@ -136,7 +136,8 @@ class Counterfactual:
             self._skip(f"the target cannot decide it: {exc}")
             return
         self._compare(record, made)
-        self._rows.append(_row(record, made, logged))
+        tariffs = self._target.tariffs(record)
+        self._rows.append(_row(record, made, logged, tariffs))
 
     def _compare(self, record: DecisionMade, made: DecisionMade | None) -> None:
         for model, probability in _probabilities(record).items():
@@ -169,7 +170,9 @@ def _probabilities(record: DecisionMade | None) -> dict[str, float]:
     return {c.model: c.probability for c in record.candidates} if record else {}
 
 
-def _row(record: DecisionMade, made: DecisionMade | None, logged: dict[str, float]) -> Row:
+def _row(
+    record: DecisionMade, made: DecisionMade | None, logged: dict[str, float], tariffs: Tariffs
+) -> Row:
     target = _probabilities(made)
     candidates = made.candidates if made else ()
     predicted = next((_predictions(c) for c in candidates if c.model == record.chosen), (0, 0, 0))
@@ -193,6 +196,7 @@ def _row(record: DecisionMade, made: DecisionMade | None, logged: dict[str, floa
         predicted,
         (expected[0], expected[1], expected[2]),
         (made.cost_weight, made.latency_weight) if made else (0.0, 0.0),
+        tariffs,
     )
 
 

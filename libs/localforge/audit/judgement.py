@@ -7,7 +7,7 @@ import numpy as np
 
 from localforge.audit import estimators
 from localforge.audit.estimators import Estimate, Overlap
-from localforge.audit.results import Prices, Results
+from localforge.audit.results import AS_CHARGED, Results, Tariffs
 
 LEAST_EFFECTIVE = 50.0
 """Effective decisions below which the interval of an estimate cannot be trusted."""
@@ -93,25 +93,25 @@ class Row(msgspec.Struct, frozen=True):
     """The same over the target's choices."""
     weights: tuple[float, float]
     """Utility per US dollar and per second under the target."""
+    tariffs: Tariffs = msgspec.field(default_factory=lambda: AS_CHARGED)
+    """What the target pays for the answers of the log."""
 
 
 Seen = tuple[float, float]
 """What was earned, and what the same outcome would have earned at the target's prices."""
 
 
-def estimate(rows: Sequence[Row], results: Results, prices: Prices) -> tuple[Metric, ...]:
+def estimate(rows: Sequence[Row], results: Results) -> tuple[Metric, ...]:
     """Return all metrics of the target policy.
 
     Args:
         rows: All judged decisions.
         results: What came of them.
-        prices: Of the target.
     """
     refusal = _overlap_refusal(len(rows), unsupported_share(rows))
     covered = [row for row in rows if row.unsupported == 0.0]
     return tuple(
-        _metric(name, covered, observe, refusal)
-        for name, observe in _observers(results, prices).items()
+        _metric(name, covered, observe, refusal) for name, observe in _observers(results).items()
     )
 
 
@@ -125,14 +125,14 @@ def warnings(rows: Sequence[Row], results: Results) -> tuple[str, ...]:
     return tuple(filter(None, (_drawn_otherwise(rows), _scored_unevenly(rows, results))))
 
 
-def _observers(results: Results, prices: Prices) -> dict[str, Callable[[Row], Seen | None]]:
+def _observers(results: Results) -> dict[str, Callable[[Row], Seen | None]]:
     def quality(row: Row) -> Seen | None:
         found = results.quality(row.decision_id)
         return None if found is None else (found, found)
 
     def cost(row: Row) -> Seen | None:
         paid = results.cost_usd(row.decision_id)
-        then = results.cost_usd(row.decision_id, prices)
+        then = results.cost_usd(row.decision_id, row.tariffs)
         return None if paid is None or then is None else (paid, then)
 
     def latency(row: Row) -> Seen | None:

@@ -4,6 +4,7 @@ import functools
 
 import msgspec
 
+from localforge.audit.results import AS_CHARGED, Tariff, Tariffs
 from localforge.bandit import (
     Learner,
     PolicyParameters,
@@ -71,7 +72,7 @@ class TargetPolicy:
         inputs = msgspec.structs.replace(
             record,
             candidates=offers,
-            policy=parameters.policy,
+            policy=record.policy if record.policy_stated else parameters.policy,
             gamma=parameters.gamma,
             width=parameters.width,
             exploration_floor=parameters.exploration_floor,
@@ -83,10 +84,16 @@ class TargetPolicy:
         )
         return complete(appoint(inputs, self._router, learner), learner, preference.limits)
 
-    def price(self, model: str) -> tuple[float, float] | None:
-        """Return the file's prices of a model; None when it has none of its own."""
-        card = (self.cards or {}).get(model)
-        return None if card is None else (card.price_in, card.price_out)
+    def tariffs(self, record: DecisionMade) -> Tariffs:
+        """Return what the file charges for answers to this decision, where its prices differ."""
+        if self.cards is None:
+            return AS_CHARGED
+        found = {
+            logged.model: tariff
+            for logged in record.candidates
+            if (card := self.cards.get(logged.model)) and (tariff := _tariff(card, logged)).differs
+        }
+        return found or AS_CHARGED
 
     def _offer(self, record: DecisionMade, logged: Candidate) -> Candidate | None:
         if self.cards is None:
@@ -99,6 +106,7 @@ class TargetPolicy:
             zone=card.zone,
             price_in=card.price_in,
             price_out=card.price_out,
+            usd_per_hour=_hourly(card, logged),
             quality_prior=card.quality_prior,
             published_score=card.published_score,
         )
@@ -108,3 +116,20 @@ class TargetPolicy:
             return parse_preference(text, self._named, self._default)
         except LocalforgeError as exc:
             raise ValueError(exc.message) from exc
+
+
+def _hourly(card: ModelCard, logged: Candidate) -> float:
+    """Return the share of the file's price by the hour that the request was to bear."""
+    # An older log does not say what share that was: the machine's price is taken for unchanged.
+    return card.usd_per_hour * logged.hour_share if logged.hour_share else logged.usd_per_hour
+
+
+def _tariff(card: ModelCard, logged: Candidate) -> Tariff:
+    return Tariff(
+        price_in=card.price_in,
+        price_out=card.price_out,
+        hourly=_hourly(card, logged),
+        old_in=logged.price_in,
+        old_out=logged.price_out,
+        old_hourly=logged.usd_per_hour,
+    )

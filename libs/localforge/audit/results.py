@@ -1,12 +1,52 @@
 """What came of every decision: its verdicts, and what all its attempts cost and took."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from localforge.contracts.chat import Usage
 from localforge.contracts.facts import FeedbackGiven, OutcomeObserved
 
-Prices = Callable[[str], tuple[float, float] | None]
-"""US dollars per million prompt and completion tokens of a model; None: as it was charged."""
+SECONDS_PER_HOUR = 3600
+
+
+class Tariff(NamedTuple):
+    """What the attempts at one model of one decision are charged, in place of what they were.
+
+    Prices are US dollars per million prompt and completion tokens, and per hour for the share of
+    the machine's time that the request was to bear.
+    """
+
+    price_in: float
+    price_out: float
+    hourly: float
+    old_in: float
+    old_out: float
+    old_hourly: float
+
+    @property
+    def differs(self) -> bool:
+        """False where the new prices are the old ones."""
+        return self[:3] != self[3:]
+
+    def charge(self, usage: Usage, seconds: float, charged: float) -> float:
+        """Return the new cost of an attempt.
+
+        Args:
+            usage: Its tokens.
+            seconds: It took.
+            charged: What it was charged; what that was above the old price of its tokens was the
+                machine's time.
+        """
+        by_token = _tokens_usd(usage, self.price_in, self.price_out)
+        if self.old_hourly > 0:
+            spent = max(charged - _tokens_usd(usage, self.old_in, self.old_out), 0.0)
+            return by_token + spent * self.hourly / self.old_hourly
+        return by_token + max(seconds, 0.0) * self.hourly / SECONDS_PER_HOUR
+
+
+Tariffs = Mapping[str, Tariff]
+"""By model; one that is not in it is charged what it was."""
+AS_CHARGED: Tariffs = {}
 
 
 class _Result:
@@ -19,7 +59,8 @@ class _Result:
         self.weight = 0.0
         self.seconds = 0.0
         self.answered = False
-        self.attempts: list[tuple[str, Usage, float]] = []
+        self.attempts: list[tuple[str, Usage, float, float]] = []
+        """Model, tokens, seconds and what was charged, of each."""
 
 
 class Results:
@@ -37,7 +78,7 @@ class Results:
         if not self._new(f"o {fact.outcome_id}"):
             return
         result = self._of(fact.decision_id)
-        result.attempts.append((fact.model, fact.usage, fact.cost_usd))
+        result.attempts.append((fact.model, fact.usage, fact.total_s, fact.cost_usd))
         result.seconds += max(fact.queue_s, 0.0) + max(fact.total_s, 0.0)
         result.answered |= fact.status == "ok"
 
@@ -55,17 +96,20 @@ class Results:
         result = self._results.get(decision_id)
         return result.score / result.weight if result and result.weight else None
 
-    def cost_usd(self, decision_id: str, prices: Prices | None = None) -> float | None:
+    def cost_usd(self, decision_id: str, tariffs: Tariffs = AS_CHARGED) -> float | None:
         """Return the cost of all attempts in US dollars; None when none was observed.
 
         Args:
             decision_id: Of the decision.
-            prices: What to charge instead of what was charged.
+            tariffs: What to charge instead of what was charged.
         """
         result = self._results.get(decision_id)
         if result is None or not result.attempts:
             return None
-        return sum(_charge(*attempt, prices) for attempt in result.attempts)
+        return sum(
+            tariffs[model].charge(usage, seconds, charged) if model in tariffs else charged
+            for model, usage, seconds, charged in result.attempts
+        )
 
     def latency_s(self, decision_id: str) -> float | None:
         """Return the seconds all attempts took, queues included; None without an answer."""
@@ -85,9 +129,5 @@ class Results:
         return True
 
 
-def _charge(model: str, usage: Usage, charged: float, prices: Prices | None) -> float:
-    found = prices(model) if prices else None
-    if found is None:
-        return charged
-    price_in, price_out = found
+def _tokens_usd(usage: Usage, price_in: float, price_out: float) -> float:
     return (usage.prompt_tokens * price_in + usage.completion_tokens * price_out) / 1_000_000

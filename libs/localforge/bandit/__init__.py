@@ -13,6 +13,7 @@ from localforge.bandit.eligible import (
     filter_models,
     refuse_ambiguous,
     refuse_empty,
+    refuse_unread,
     spare,
 )
 from localforge.bandit.fold import FACT_SUBJECTS, Applied, Fold
@@ -44,5 +45,6 @@ __all__ = [
     "redecide",
     "refuse_ambiguous",
     "refuse_empty",
+    "refuse_unread",
     "spare",
 ]

@@ -1,5 +1,7 @@
 """Ask two cheap models first, and the strong one only when their answers do not convince.
 
+Where there is only one cheap model it is asked twice, and takes both places of the pair.
+
 Before anything is asked, `Cascade.plan` weighs asking any one model alone against asking the pair.
 The value of the pair is what it is expected to lead to: in both cases, the pair agreeing or not,
 the better of accepting and escalating. Once the pair has answered, `Cascade.verdict` accepts an
@@ -21,9 +23,11 @@ import msgspec
 from localforge.bandit.belief import (
     PRIOR_WEIGHT,
     UNLIKE_BAD,
+    Acceptance,
     Belief,
     Correction,
     Qualities,
+    RepeatQualities,
     probability,
 )
 from localforge.bandit.draw import keyed_uniform, pick
@@ -41,11 +45,24 @@ last model is worth there is seen by asking it only. So a cold start asks it on 
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
-    """Three models: the pair to ask first, and the one to escalate to."""
+    """Three models: the pair to ask first, and the one to escalate to.
+
+    One that is asked twice is both of the pair.
+    """
 
     first: str
     second: str
     last: str
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether one model is asked twice."""
+        return self.first == self.second
+
+    def qualities(self, first: float, second: float, last: float) -> Qualities:
+        """Return the predictions for its models, with the rules that go with the chain."""
+        kind = RepeatQualities if self.is_repeat else Qualities
+        return kind(first, second, last)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +109,7 @@ class BeliefState(msgspec.Struct, frozen=True, array_like=True):
 
     belief: Belief
     correction: Correction
+    test: Acceptance = Acceptance.AGREEMENT
 
 
 class Cascade:
@@ -105,8 +123,27 @@ class Cascade:
     def __init__(self, width: float, seed: int) -> None:
         self._width = width
         self._seed = seed
-        # Shared by all chains: the rules know how good their models are.
-        self._learned: dict[Belief, Correction] = {}
+        # Shared by all chains of a test: the rules know how good their models are.
+        self._learned: dict[tuple[Acceptance, Belief], Correction] = {}
+
+    def worth(
+        self, candidates: Sequence[Candidate], chain: Chain, cost_weight: float, hope: float
+    ) -> float:
+        """Return the utility that asking the pair of a chain may lead to.
+
+        Args:
+            candidates: The eligible models with their predictions, those of the chain among them.
+            chain: The pair and the last.
+            cost_weight: Utility per US dollar.
+            hope: By how much the last model may be better than predicted, at least 0. A cascade
+                asks one model last, so that of the others nothing is learned: what they may be
+                worth counts, too.
+        """
+        first, second, last = _of(chain, candidates)
+        quality = min(last.quality + hope, 1.0)
+        beliefs = self._beliefs(chain.qualities(first.quality, second.quality, quality))
+        together = _expected(chain, beliefs, cost_weight * last.cost_usd)
+        return together - cost_weight * (first.cost_usd + second.cost_usd)
 
     def plan(
         self, candidates: Sequence[Candidate], chain: Chain, cost_weight: float, decision_id: str
@@ -119,23 +156,21 @@ class Cascade:
             cost_weight: Utility per US dollar.
             decision_id: Keys the draw.
         """
-        by_name = {candidate.model: candidate for candidate in candidates}
-        first, second, last = (by_name[m] for m in (chain.first, chain.second, chain.last))
-        qualities = Qualities(first.quality, second.quality, last.quality)
+        first, second, last = _of(chain, candidates)
+        qualities = chain.qualities(first.quality, second.quality, last.quality)
         beliefs = self._beliefs(qualities)
         escalation = cost_weight * last.cost_usd
-        agree = beliefs[Belief.AGREE]
-        outcome = sum(
-            share * max(value for _, value in _options(chain, beliefs, escalation, agree=agrees))
-            for agrees, share in ((True, agree), (False, 1.0 - agree))
-        )
+        together = _expected(chain, beliefs, escalation)
+        if chain.is_repeat:
+            # A model that repeats itself may repeat what is wrong with it, too.
+            together -= CAUTION * first.quality_std
         alone = [
             candidate.quality - CAUTION * candidate.quality_std - cost_weight * candidate.cost_usd
             for candidate in candidates
         ]
         drawn, probabilities = self._draw(
-            [*alone, outcome - cost_weight * (first.cost_usd + second.cost_usd)],
-            [*(c.quality_std for c in candidates), self._doubt(Belief.AGREE)],
+            [*alone, together - cost_weight * (first.cost_usd + second.cost_usd)],
+            [*(c.quality_std for c in candidates), self._doubt(qualities.test, Belief.AGREE)],
             f"{decision_id}.plan",
         )
         is_alone = drawn < len(candidates)
@@ -157,12 +192,13 @@ class Cascade:
             decision_id: Keys the draw.
             agree: Whether the pair gave the same answer.
         """
-        curiosity = 0.0 if agree else CURIOSITY * self._doubt(Belief.LAST_SPLIT)
+        test = plan.qualities.test
+        curiosity = 0.0 if agree else CURIOSITY * self._doubt(test, Belief.LAST_SPLIT)
         options = _options(plan.chain, plan.beliefs, plan.escalation - curiosity, agree=agree)
         by_model = _beliefs_by_model(plan.chain, agree=agree)
         drawn, probabilities = self._draw(
             [value for _, value in options],
-            [self._doubt(by_model[model]) for model, _ in options],
+            [self._doubt(test, by_model[model]) for model, _ in options],
             f"{decision_id}.verdict",
         )
         return Verdict(agree=agree, deliver=options[drawn][0], probability=probabilities[drawn])
@@ -180,13 +216,15 @@ class Cascade:
             plan: One that asks the pair.
             verdict: What was delivered.
             score: In [0, 1].
-            same: Models of the pair that answered the same as the last one, when it was asked.
+            same: Models of the pair that answered the same as the last one, when it was asked; of
+                one that was asked twice, its first answer counts.
 
         Returns:
             What to tell the router's own learner. A cascade shows a model's score only where its
             answer is delivered, on requests that are easier or harder than the rest; so every model
             of the chain gets a credit: where none was seen, what the delivered answer's score lets
-            expect of it.
+            expect of it. A model that was asked twice gets one, for its first answer: the second is
+            no further evidence of how good it is.
 
         Raises:
             ValueError: The score is out of range.
@@ -217,28 +255,31 @@ class Cascade:
     def state(self) -> tuple[BeliefState, ...]:
         """Return everything learned; equal histories give equal states."""
         return tuple(
-            BeliefState(belief, correction) for belief, correction in sorted(self._learned.items())
+            BeliefState(belief, correction, test)
+            for (test, belief), correction in sorted(self._learned.items())
         )
 
     def restore(self, state: Iterable[BeliefState]) -> None:
         """Take over a `state` into this fresh cascade."""
-        self._learned = {entry.belief: entry.correction for entry in state}
+        self._learned = {(entry.test, entry.belief): entry.correction for entry in state}
 
     def _beliefs(self, qualities: Qualities) -> dict[Belief, float]:
         beliefs: dict[Belief, float] = {}
-        for belief in Belief:
-            learned = self._learned.get(belief)
+        for belief in qualities.beliefs:
+            learned = self._learned.get((qualities.test, belief))
             correction = learned.predict(qualities.level) if learned else 0.0
             beliefs[belief] = probability(qualities.rule(belief, beliefs), correction)
         return beliefs
 
     def _learn(self, plan: Plan, belief: Belief, value: float) -> None:
-        residual = value - plan.qualities.rule(belief, plan.beliefs)
-        self._learned.setdefault(belief, Correction()).learn(plan.qualities.level, residual)
+        qualities = plan.qualities
+        residual = value - qualities.rule(belief, plan.beliefs)
+        learned = self._learned.setdefault((qualities.test, belief), Correction())
+        learned.learn(qualities.level, residual)
 
-    def _doubt(self, belief: Belief) -> float:
+    def _doubt(self, test: Acceptance, belief: Belief) -> float:
         """Return the standard deviation of a belief: that of a mean of so many yes or no."""
-        learned = self._learned.get(belief)
+        learned = self._learned.get((test, belief))
         return 0.5 / math.sqrt(PRIOR_WEIGHT + (learned.count if learned else 0))
 
     def _draw(
@@ -258,6 +299,20 @@ class Cascade:
         return drawn, probabilities
 
 
+def _of(chain: Chain, candidates: Sequence[Candidate]) -> tuple[Candidate, Candidate, Candidate]:
+    by_name = {candidate.model: candidate for candidate in candidates}
+    return by_name[chain.first], by_name[chain.second], by_name[chain.last]
+
+
+def _expected(chain: Chain, beliefs: Mapping[Belief, float], escalation: float) -> float:
+    """Return what comes of a pair that has been paid for, whether it agrees or not."""
+    agree = beliefs[Belief.AGREE]
+    return sum(
+        share * max(value for _, value in _options(chain, beliefs, escalation, agree=agrees))
+        for agrees, share in ((True, agree), (False, 1.0 - agree))
+    )
+
+
 def _unseen(plan: Plan, verdict: Verdict, model: str, belief: Belief, score: float) -> float:
     """Return what the delivered answer's score says of an answer that was not delivered."""
     chain = plan.chain
@@ -268,13 +323,15 @@ def _unseen(plan: Plan, verdict: Verdict, model: str, belief: Belief, score: flo
 
 
 def _beliefs_by_model(chain: Chain, *, agree: bool) -> dict[str, Belief]:
-    """Return for each model of a chain the belief about its answer."""
+    """Return for each model of a chain the belief about its answer, its first where it has two."""
     if agree:
         return {
             chain.first: Belief.AGREED,
             chain.second: Belief.AGREED,
             chain.last: Belief.LAST_AGREED,
         }
+    if chain.is_repeat:
+        return {chain.first: Belief.FIRST_SPLIT, chain.last: Belief.LAST_SPLIT}
     return {
         chain.first: Belief.FIRST_SPLIT,
         chain.second: Belief.SECOND_SPLIT,
@@ -287,7 +344,7 @@ def _options(
 ) -> list[tuple[str, float]]:
     """Return whose answer may be delivered, with its utility once the pair is paid for."""
     by_model = _beliefs_by_model(chain, agree=agree)
-    if agree:
+    if agree and not chain.is_repeat:
         # Both have the same answer.
         del by_model[chain.second]
     return [

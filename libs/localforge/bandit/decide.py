@@ -6,6 +6,7 @@ cannot differ.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,8 +46,9 @@ def complete(
             prices, queue depth, price of time, quality prior, tier); all other fields of a
             candidate, and `chosen`, `propensity` and `plan`, are made anew.
         learner: At the state the decision is made on. Not changed.
-        limits: Candidates predicted to be over a limit become exclusions. A replay gives none,
-            because the record only has candidates within them.
+        limits: Candidates predicted to be over a limit become exclusions before the quality of
+            the others is predicted, which depends on who else is a candidate. So a replay needs
+            no limits: the record has just the candidates that are within them.
 
     Returns:
         The complete record; None when no candidate is within the limits.
@@ -56,22 +58,20 @@ def complete(
     """
     if not inputs.candidates:
         raise ValueError(f"decision {inputs.decision_id} has no candidate to choose from")
-    offers, exclusions = inputs.candidates, inputs.exclusions
-    forecasts = _predict(inputs, learner)
+    expenses = _expenses(inputs, learner)
     if limits is not NO_LIMITS:
-        within = [_over(forecast, limits) for forecast in forecasts]
-        exclusions += tuple(
-            Exclusion(model=offer.model, reason=over[0], detail=over[1])
-            for offer, over in zip(offers, within, strict=True)
-            if over
-        )
-        offers = tuple(offer for offer, over in zip(offers, within, strict=True) if not over)
-        forecasts = [forecast for forecast, over in zip(forecasts, within, strict=True) if not over]
-        if not offers:
+        over = [_over(expense, limits) for expense in expenses]
+        if any(over):
+            inputs = _without(inputs, over)
+            expenses = [expense for expense, why in zip(expenses, over, strict=True) if why is None]
+        if not inputs.candidates:
             return None
+    offers = inputs.candidates
+    forecasts = _predict(inputs, learner, expenses)
     utilities = [forecast.utility for forecast in forecasts]
     tiers = [offer.tier for offer in offers]
-    first = [index for index, tier in enumerate(tiers) if tier == min(tiers)]
+    lowest = min(tiers)
+    first = [index for index, tier in enumerate(tiers) if tier == lowest]
     drawn_from = _probabilities(
         inputs,
         [offers[index].model for index in first],
@@ -95,8 +95,7 @@ def complete(
             inputs.seed,
             learner.prior_digest,
         ),
-        candidates=tuple(map(_candidate, offers, forecasts, probabilities)),
-        exclusions=exclusions,
+        candidates=tuple(map(_candidate, offers, expenses, forecasts, probabilities)),
         chosen=offers[drawn].model,
         propensity=probabilities[drawn],
         plan=tuple(offers[index].model for index in order),
@@ -116,21 +115,59 @@ def redecide(record: DecisionMade, learner: Learner) -> DecisionMade:
     return again
 
 
+class _Expense(NamedTuple):
+    """What is predicted of one candidate's cost and time, whoever else is a candidate."""
+
+    completion_tokens: float
+    cost_usd: float
+    cost_std: float
+    latency_s: float
+    latency_std: float
+
+
 class _Forecast(NamedTuple):
-    """What is predicted of one candidate; the names are those of `Candidate`, beside `doubt`."""
+    """What is predicted of one candidate among the others, and what it is worth."""
 
     quality: float
     quality_std: float
     evidence: float
-    completion_tokens: float
-    cost_usd: float
-    latency_s: float
     utility: float
     doubt: float
     """Standard deviation that exploration goes by; not recorded, a replay computes it again."""
 
 
-def _predict(inputs: DecisionMade, learner: Learner) -> list[_Forecast]:
+def _expenses(inputs: DecisionMade, learner: Learner) -> list[_Expense]:
+    offers = inputs.candidates
+    efforts = learner.usage.predict(
+        [(offer.backend, offer.model) for offer in offers], inputs.domain, inputs.max_tokens
+    )
+    shares = learner.billing.predict([offer.model for offer in offers], inputs.domain)
+    found = []
+    for offer, effort, share in zip(offers, efforts, shares, strict=True):
+        tokens, tokens_std, seconds, pace, timing_variance = effort
+        billed = inputs.prompt_tokens * share
+        by_token = (billed * offer.price_in + tokens * offer.price_out) / 1_000_000
+        per_second = offer.usd_per_hour / SECONDS_PER_HOUR
+        by_length = (offer.price_out / 1_000_000 + pace * per_second) * tokens_std
+        cost_variance = by_length * by_length + per_second * per_second * timing_variance
+        slowed = pace * tokens_std
+        # Whoever is ahead in the queue takes as long, and as surely.
+        turns = 1.0 + offer.queue_depth
+        cost = by_token + seconds * offer.usd_per_hour / SECONDS_PER_HOUR
+        cost_std = math.sqrt(cost_variance)
+        latency = turns * seconds
+        latency_std = turns * math.sqrt(slowed * slowed + timing_variance)
+        # One look at all four: this runs for every candidate. NaN is not below it either.
+        if not cost + cost_std + latency + latency_std < MOST:
+            cost, cost_std = _bounded(cost), _bounded(cost_std)
+            latency, latency_std = _bounded(latency), _bounded(latency_std)
+        found.append(_Expense(tokens, cost, cost_std, latency, latency_std))
+    return found
+
+
+def _predict(
+    inputs: DecisionMade, learner: Learner, expenses: Sequence[_Expense]
+) -> list[_Forecast]:
     offers = inputs.candidates
     qualities, stds, evidence, doubts = learner.arms.predict(
         [offer.model for offer in offers],
@@ -140,24 +177,18 @@ def _predict(inputs: DecisionMade, learner: Learner) -> list[_Forecast]:
         ],
         learner.design(inputs.feature_schema, inputs.features),
     )
-    usage = learner.usage.predict(
-        [(offer.backend, offer.model) for offer in offers], inputs.domain, inputs.max_tokens
-    )
-    prompt_tokens = inputs.prompt_tokens
     forecasts = []
-    for offer, mean, std, seen, doubt, (tokens, seconds) in zip(
-        offers, qualities, stds, evidence, doubts, usage, strict=True
+    for offer, expense, mean, std, seen, doubt in zip(
+        offers, expenses, qualities, stds, evidence, doubts, strict=True
     ):
-        by_token = (prompt_tokens * offer.price_in + tokens * offer.price_out) / 1_000_000
-        cost = _bounded(by_token + seconds * offer.usd_per_hour / SECONDS_PER_HOUR)
-        latency = _bounded((1.0 + offer.queue_depth) * seconds)
         quality = min(max(mean, 0.0), 1.0)
         stays = not inputs.incumbent or offer.model == inputs.incumbent
-        switching = 0.0 if stays else inputs.switching_cost
-        loss = _bounded(inputs.cost_weight * cost + inputs.latency_weight * latency + switching)
-        forecasts.append(
-            _Forecast(quality, std, seen, tokens, cost, latency, quality - loss, doubt)
+        loss = _bounded(
+            inputs.cost_weight * expense.cost_usd
+            + inputs.latency_weight * expense.latency_s
+            + (0.0 if stays else inputs.switching_cost)
         )
+        forecasts.append(_Forecast(quality, std, seen, quality - loss, doubt))
     return forecasts
 
 
@@ -182,7 +213,9 @@ def _probabilities(
     )
 
 
-def _candidate(offer: Candidate, forecast: _Forecast, probability: float) -> Candidate:
+def _candidate(
+    offer: Candidate, expense: _Expense, forecast: _Forecast, probability: float
+) -> Candidate:
     return Candidate(
         model=offer.model,
         backend=offer.backend,
@@ -191,27 +224,43 @@ def _candidate(offer: Candidate, forecast: _Forecast, probability: float) -> Can
         price_out=offer.price_out,
         queue_depth=offer.queue_depth,
         usd_per_hour=offer.usd_per_hour,
+        hour_share=offer.hour_share,
         quality_prior=offer.quality_prior,
         published_score=offer.published_score,
         tier=offer.tier,
         quality=forecast.quality,
         quality_std=forecast.quality_std,
         evidence=forecast.evidence,
-        completion_tokens=forecast.completion_tokens,
-        cost_usd=forecast.cost_usd,
-        latency_s=forecast.latency_s,
+        completion_tokens=expense.completion_tokens,
+        cost_usd=expense.cost_usd,
+        cost_std=expense.cost_std,
+        latency_s=expense.latency_s,
+        latency_std=expense.latency_std,
         utility=forecast.utility,
         probability=probability,
     )
 
 
-def _over(forecast: _Forecast, limits: Limits) -> tuple[str, str] | None:
-    """Return the reason and detail when a forecast is over a limit."""
-    if 0 < limits.max_cost_usd < forecast.cost_usd:
-        return "price", f"predicted {forecast.cost_usd:.6f} USD, limit {limits.max_cost_usd:g}"
-    if 0 < limits.max_latency_s < forecast.latency_s:
-        return "latency", f"predicted {forecast.latency_s:.2f} s, limit {limits.max_latency_s:g}"
+def _over(expense: _Expense, limits: Limits) -> tuple[str, str] | None:
+    """Return the reason and detail when what is predicted is over a limit."""
+    if 0 < limits.max_cost_usd < expense.cost_usd:
+        return "price", f"predicted {expense.cost_usd:.6f} USD, limit {limits.max_cost_usd:g}"
+    if 0 < limits.max_latency_s < expense.latency_s:
+        return "latency", f"predicted {expense.latency_s:.2f} s, limit {limits.max_latency_s:g}"
     return None
+
+
+def _without(inputs: DecisionMade, over: Sequence[tuple[str, str] | None]) -> DecisionMade:
+    """Make exclusions of the candidates that have a reason."""
+    judged = tuple(zip(inputs.candidates, over, strict=True))
+    return msgspec.structs.replace(
+        inputs,
+        candidates=tuple(offer for offer, why in judged if why is None),
+        exclusions=(
+            *inputs.exclusions,
+            *(Exclusion(model=o.model, reason=why[0], detail=why[1]) for o, why in judged if why),
+        ),
+    )
 
 
 def _bounded(value: float) -> float:

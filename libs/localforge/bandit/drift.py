@@ -11,8 +11,8 @@ from typing import Any
 # SciPy: 75 MB and more than a second in every router.
 from river._river_rust.drift import AdaptiveWindowing
 
-DELTA = 0.002
-"""Chance of a false alarm, as ADWIN means it."""
+DELTA = 0.02
+"""Chance of a false alarm, as ADWIN means it; its bound is loose, real alarms are far rarer."""
 LONGEST = 1000
 """Errors after which the detector is made anew from the last `KEPT`."""
 KEPT = 500
@@ -34,7 +34,7 @@ class DriftDetector:
         return tuple(self._errors)
 
     def update(self, error: float) -> bool:
-        """Take the next score minus its prediction; True when the mean has changed.
+        """Take the next score minus what is not the model's level; True when the mean has changed.
 
         After a change it starts anew.
         """

@@ -46,11 +46,12 @@ class Backend(msgspec.Struct, frozen=True):
     reason: str = "health"
     """`health`, or `breaker` when there are some but none takes requests."""
 
-    def share_of(self, usd_per_hour: float) -> float:
-        """Return what of the price of a machine's hour one more request would bear."""
+    @property
+    def hour_share(self) -> float:
+        """What share of the price of a machine's hour one more request would bear, in (0, 1]."""
         running = sum(max(r.in_flight, 0) for r in self.live)
         slots = sum(max(r.slots, 1) for r in self.live)
-        return usd_per_hour / max(min(running + 1, slots), 1)
+        return 1.0 / max(min(running + 1, slots), 1)
 
 
 class Registry:
@@ -189,6 +190,17 @@ def refuse_empty(
     )
     refused = RequestRefused(message, code="no_eligible_model", param="model", status=status)
     refused.retry_after_s = 1.0 if status == 503 else 0.0
+    return refused
+
+
+def refuse_unread() -> RequestRefused:
+    """Return the error while nothing is known of any model, because the registry was never read."""
+    refused = RequestRefused(
+        "the registry of models cannot be read yet (Redis is away or slow); try again.",
+        code="registry_unavailable",
+        status=503,
+    )
+    refused.retry_after_s = 1.0
     return refused
 
 

@@ -3,7 +3,7 @@
 import enum
 
 from localforge.bandit.ids import RecentIds
-from localforge.bandit.ladder import TRUSTED, learn_agreement, learn_score
+from localforge.bandit.ladder import TRUSTED, learn_agreement, learn_check, learn_score
 from localforge.bandit.learner import Learner
 from localforge.bandit.ridge import Vector
 from localforge.bandit.shipped import ShippedPrior
@@ -122,12 +122,16 @@ class Fold:
             return Applied.NOT_OK
         if not self.ids.add(f"outcome {fact.outcome_id}"):
             return Applied.DUPLICATE
+        self.learner.checked.note_answer(fact.model)
         if fact.cascade is not None and fact.cascade.compared:
             try:
                 learn_agreement(self.learner.cascade, fact.cascade)
             except (ValueError, LookupError):
                 return Applied.NUMBERS
-        return Applied.LEARNED if self.learner.usage.learn(fact) else Applied.NUMBERS
+        if not self.learner.usage.learn(fact):
+            return Applied.NUMBERS
+        self.learner.billing.learn(fact)
+        return Applied.LEARNED
 
     def _take_feedback(self, fact: FeedbackGiven) -> Applied:
         if fact.feature_schema != self.learner.feature_schema:
@@ -144,6 +148,7 @@ class Fold:
         return self._learn_score(fact, z)
 
     def _learn_score(self, fact: FeedbackGiven, z: Vector) -> Applied:
+        learn_check(self.learner.checked, fact)
         credited: tuple[tuple[str, float], ...] = ((fact.model, fact.score),)
         if fact.cascade is not None and fact.weight >= TRUSTED:
             try:

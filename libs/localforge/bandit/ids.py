@@ -24,12 +24,15 @@ class RecentIds:
 
     def add(self, identity: str) -> bool:
         """Remember an id; return False when it was already known."""
-        digest = hashlib.blake2b(identity.encode(), digest_size=8).digest()
-        value = int.from_bytes(digest, "little")
+        value = _hashed(identity)
         if value in self._known:
             return False
         self._append(value)
         return True
+
+    def __contains__(self, identity: str) -> bool:
+        """Say whether an id is remembered."""
+        return _hashed(identity) in self._known
 
     def array(self) -> NDArray[np.uint64]:
         """Return the hashes, oldest first."""
@@ -45,3 +48,7 @@ class RecentIds:
             self._known.discard(self._order.popleft())
         self._order.append(value)
         self._known.add(value)
+
+
+def _hashed(identity: str) -> int:
+    return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "little")

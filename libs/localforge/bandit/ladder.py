@@ -1,16 +1,18 @@
 """Whom a decision asks one after the other when a cascade is wanted.
 
 Where answers will be short enough to be compared, `cascade.Cascade` weighs asking a pair of cheap
-models against asking any one alone. Elsewhere the model that was drawn anyway is asked, the form of
-its answer is checked, and what fails goes to the model with the best prediction.
+models, or the only cheap one twice, against asking any one alone. Elsewhere the model that was
+drawn anyway is asked, the form of its answer is checked, and what is not accepted then goes to the
+model with the best prediction; `checked.Checked` says what passing and failing are worth.
 """
 
 import math
 
 import msgspec
 
-from localforge.bandit.belief import Belief, Qualities
+from localforge.bandit.belief import Acceptance
 from localforge.bandit.cascade import Cascade, Chain, Plan, Verdict
+from localforge.bandit.checked import FAILED_BELOW, Checked, Estimate, is_accepted
 from localforge.bandit.learner import Learner
 from localforge.contracts.facts import (
     Candidate,
@@ -24,6 +26,8 @@ COMPARABLE_TOKENS = 64.0
 """Longer answers are hardly ever the same, however right both are."""
 CHEAP = 0.5
 """Share of the last model's predicted cost that one of the pair may have."""
+CHECKS_SOURCE = "checks"
+"""Of a verdict that checks have given."""
 TRUSTED = 0.5
 """Verdicts of less weight say whether an answer is broken, not whether it is good."""
 
@@ -37,14 +41,18 @@ def with_cascade(record: DecisionMade, learner: Learner) -> DecisionMade:
     """
     if len(record.candidates) < 2 or len({c.tier for c in record.candidates}) > 1:
         return record
-    best_first = sorted(record.candidates, key=lambda c: (-c.quality, c.cost_usd))
-    # The best may itself be too cheap to have a pair; then the next one may have. A cascade asks
-    # one model last, so that of the others nothing is learned: what they may be counts, too.
-    likely_best = sorted(record.candidates, key=lambda c: (-c.quality - _doubt(c), c.cost_usd))
-    chain = next((chain for last in likely_best if (chain := _chain(record, last))), None)
-    if chain is None:
-        return _checked(record, best_first[0])
     cascade = learner.cascade.drawing(record.width, record.seed)
+    chains = {chain: last for last in record.candidates if (chain := _chain(record, last))}
+    # Two models say more than one twice, so that a pair comes first wherever there is one.
+    pairs = {chain: last for chain, last in chains.items() if not chain.is_repeat} or chains
+    worth = {
+        chain: cascade.worth(record.candidates, chain, record.cost_weight, _doubt(last))
+        for chain, last in pairs.items()
+    }
+    if not worth:
+        best = min(record.candidates, key=lambda c: (-c.quality, c.cost_usd))
+        return _checked(record, best, learner.checked)
+    chain = max(worth, key=worth.__getitem__)
     plan = cascade.plan(record.candidates, chain, record.cost_weight, record.decision_id)
     *alone, pair = plan.probabilities
     asked = (chain.first, chain.second, chain.last) if plan.asks_pair else plan.models
@@ -60,7 +68,7 @@ def with_cascade(record: DecisionMade, learner: Learner) -> DecisionMade:
         propensity=plan.probability,
         plan=_in_order(record, asked),
         cascade=CascadePlan(
-            test="agreement",
+            test=plan.qualities.test.value,
             models=(chain.first, chain.second, chain.last),
             asks_pair=plan.asks_pair,
             probability=pair,
@@ -106,6 +114,21 @@ def learn_score(cascade: Cascade, fact: FeedbackGiven) -> tuple[tuple[str, float
     return tuple((credit.model, credit.score) for credit in credits_)
 
 
+def learn_check(checked: Checked, fact: FeedbackGiven) -> None:
+    """Take what a verdict, whoever gave it, says of what the checks of an answer are worth.
+
+    Args:
+        checked: Learns.
+        fact: With its score in [0, 1]. Where answers were compared it teaches nothing: those that
+            were delivered then had passed another test.
+    """
+    if fact.source == CHECKS_SOURCE:
+        if fact.score < FAILED_BELOW:
+            checked.note_failure(fact.decision_id, fact.model)
+    elif fact.weight >= TRUSTED and fact.cascade is None:
+        checked.learn(fact.decision_id, fact.model, fact.score)
+
+
 def _doubt(candidate: Candidate) -> float:
     """Return the standard deviation of a model's level, without that of the request."""
     return min(candidate.quality_std, 0.5 / math.sqrt(1.0 + candidate.evidence))
@@ -117,6 +140,9 @@ def _chain(record: DecisionMade, last: Candidate) -> Chain | None:
         for c in record.candidates
         if c.cost_usd < CHEAP * last.cost_usd and c.completion_tokens <= COMPARABLE_TOKENS
     ]
+    if len(cheap) == 1 and record.may_repeat:
+        (alone,) = cheap
+        return Chain(alone.model, alone.model, last.model)
     if len(cheap) < 2:
         return None
     best = sorted(cheap, key=lambda c: (-c.utility, c.model))[:2]
@@ -125,14 +151,27 @@ def _chain(record: DecisionMade, last: Candidate) -> Chain | None:
     return Chain(first.model, second.model, last.model)
 
 
-def _checked(record: DecisionMade, last: Candidate) -> DecisionMade:
+def _checked(record: DecisionMade, last: Candidate, checked: Checked) -> DecisionMade:
     if record.chosen == last.model:
         return record
-    models = (record.chosen, last.model)
+    first = next(c for c in record.candidates if c.model == record.chosen)
+    models = (first.model, last.model)
+    escalation = record.cost_weight * last.cost_usd + record.latency_weight * last.latency_s
+    other = Estimate(last.quality - escalation, last.quality_std)
+    passed = checked.estimate(first.model, first.quality, passed=True)
+    failed = checked.estimate(first.model, first.quality, passed=False)
     return msgspec.structs.replace(
         record,
         plan=_in_order(record, models),
-        cascade=CascadePlan(test="checks", models=models),
+        cascade=CascadePlan(
+            test=Acceptance.CHECKS.value,
+            models=models,
+            qualities=(first.quality, last.quality),
+            beliefs={"passed": passed.quality, "failed": failed.quality},
+            escalation=escalation,
+            if_passed=models[not is_accepted(passed, other, passed=True)],
+            if_failed=models[not is_accepted(failed, other, passed=False)],
+        ),
     )
 
 
@@ -147,11 +186,13 @@ def _plan(result: CascadeResult) -> Plan:
     # Written so that what is not a number fails.
     if not all(0.0 <= value <= 1.0 for value in (*result.qualities, *result.beliefs.values())):
         raise ValueError("qualities and beliefs of a cascade are probabilities")
+    chain = Chain(*result.models)
+    qualities = chain.qualities(*result.qualities)
     return Plan(
         models=result.models[:2],
-        chain=Chain(*result.models),
-        qualities=Qualities(*result.qualities),
-        beliefs={belief: result.beliefs[belief.value] for belief in Belief},
+        chain=chain,
+        qualities=qualities,
+        beliefs={belief: result.beliefs[belief.value] for belief in qualities.beliefs},
         escalation=0.0,
         probability=1.0,
     )

@@ -1,13 +1,15 @@
-"""What the router has learned: quality per model, answer length, speed."""
+"""What the router has learned: quality per model, answer length, billing, speed."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from localforge.bandit.billing import Billing
 from localforge.bandit.cascade import Cascade
+from localforge.bandit.checked import Checked
 from localforge.bandit.quality import QualityRegressor
 from localforge.bandit.ridge import RidgeArms, Vector
 from localforge.bandit.shipped import ShippedPrior, trained_from
-from localforge.bandit.usage import UsageModel
+from localforge.bandit.usage import MeanTable, UsageModel
 from localforge.errors import StateError
 
 
@@ -36,13 +38,21 @@ class Learner:
         self._unseen_from = None if prior else trained_from(feature_schema)
         self.quality = QualityRegressor(dim, prior=prior)
         self.usage = UsageModel()
+        self.billing = Billing()
         self.cascade = Cascade(width=1.0, seed=0)
         """What pairs of answers say; a decision draws with its own parameters."""
+        self.checked = Checked()
+        """What the form of an answer says."""
 
     @property
     def arms(self) -> RidgeArms:
         """The numbers behind `quality`."""
         return self.quality.arms
+
+    @property
+    def tables(self) -> tuple[MeanTable, ...]:
+        """Every table of means, in a fixed order: with `arms` and `cascade` the whole state."""
+        return (*self.usage.tables, *self.billing.tables)
 
     @property
     def prior_digest(self) -> str:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from localforge.bandit import belief, cascade, drift, prior, ridge, usage
+from localforge.bandit import belief, billing, cascade, checked, drift, prior, ridge, usage
 from localforge.bandit.policies import DEFAULT, POLICIES, Outlook
 from localforge.config import RouterConfig
 
-LEARNER = "levels.v3"
+LEARNER = "levels.v4"
 """Name and version of the learners' arithmetic; a state of another one is not read."""
-VERSION = "v3"
+VERSION = "v4"
 """Of the policies: a change of a rule or of a learner's arithmetic is a new version."""
 
 CONSTANTS_HASH = hashlib.blake2b(
@@ -38,14 +38,25 @@ CONSTANTS_HASH = hashlib.blake2b(
             belief.BESIDE_GOOD,
             belief.BESIDE_BAD,
             belief.UNLIKE_BAD,
+            belief.REPEAT_BESIDE_GOOD,
+            belief.REPEAT_BESIDE_BAD,
+            belief.REPEAT_SPLIT,
             cascade.CAUTION,
             cascade.CURIOSITY,
+            checked.SHRINKAGE,
+            checked.KEPT,
+            checked.SURE,
+            checked.FAILED_BELOW,
+            checked.LATEST,
+            checked.MAX_MODELS,
             usage.FADING,
             usage.BLEND,
             usage.MAX_KEYS,
             usage.LENGTH_PRIOR,
             usage.FIRST_TOKEN_PRIOR,
             usage.TOKEN_PRIOR,
+            billing.FADING,
+            billing.TOKENS_PRIOR,
             tuple(prior.level_of(None, None, price, price) for price in (0.0, 1.0, 30.0)),
             prior.level_of(None, 0.5, 0.0, 0.0),
             prior.level_of(0.5, None, 0.0, 0.0),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from localforge.bandit.eligible import Eligibility
+from localforge.bandit.eligible import Backend, Eligibility
 from localforge.contracts.cards import ModelCard
 from localforge.contracts.facts import Exclusion
 from localforge.contracts.openrouter import ProviderRules
@@ -17,7 +17,8 @@ class Ruled(NamedTuple):
 
     eligible: Eligibility
     tiers: dict[str, int]
-    """Model -> place of its backend in `order`; models without one come last."""
+    """Model -> place of its backend in `order`; models without one come last, and behind all of
+    them those of backends that are slower than was wished."""
 
 
 def apply_rules(eligible: Eligibility, rules: ProviderRules) -> Ruled:
@@ -36,7 +37,8 @@ def apply_rules(eligible: Eligibility, rules: ProviderRules) -> Ruled:
             exclusions.append(Exclusion(model=card.name, reason=reason, detail=detail))
         else:
             models.append((card, backend))
-            tiers[card.name] = _place(card, order)
+            late = len(order) + 1 if _is_slower(backend, rules) else 0
+            tiers[card.name] = _place(card, order) + late
     return Ruled(Eligibility(tuple(models), eligible.exclusions + tuple(exclusions)), tiers)
 
 
@@ -62,6 +64,18 @@ def _objection(
             if most is not None and price > most:
                 return "max_price", f"{price:g} USD per million {name} tokens, limit {most:g}"
     return None
+
+
+def _is_slower(backend: Backend, rules: ProviderRules) -> bool:
+    """Whether what its replicas have learned of their speed misses a wish at every one of them.
+
+    Nothing is held against a replica that has not learned it yet.
+    """
+    least, latest = rules.min_tokens_per_s, rules.max_first_token_s
+    return bool(least or latest) and all(
+        0 < replica.tokens_per_s < least or (latest and replica.first_token_s > latest)
+        for replica in backend.live
+    )
 
 
 def _place(card: ModelCard, order: tuple[str, ...]) -> int:

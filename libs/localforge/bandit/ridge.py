@@ -176,7 +176,8 @@ class RidgeArms:
         slope = float(np.vecdot(self._theta[row], z))
         self.updates += 1
         self.learned_at[row] = self.updates
-        if weight >= FIRM and self.detectors[row].update(score - level - base - slope):
+        # Not minus the level, which follows the scores and would hide the change.
+        if weight >= FIRM and self.detectors[row].update(score - base - slope):
             self._reset(row)
             self.drifts[row] += 1
             self._refresh_shared()

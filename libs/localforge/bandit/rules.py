@@ -1,7 +1,7 @@
 """Models that the configuration appoints: a static split, and rules over a request's profile.
 
 Rules also stand in for a learned policy while it knows nothing: no shipped prior, no card with a
-score, and hardly a verdict on any of the candidates.
+score, and hardly a verdict on any of the candidates. Not where a request names its policy.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ def appoint(inputs: DecisionMade, router: RouterConfig, learner: Learner) -> Dec
         )
     if name == RULES:
         rule = first_rule(router.rules, inputs)
-    elif router.rules and _knows_nothing(inputs, learner):
+    elif router.rules and not inputs.policy_stated and _knows_nothing(inputs, learner):
         rule = first_rule(router.rules, inputs)
         if rule:
             inputs = msgspec.structs.replace(inputs, policy=f"{RULES}.{version}")

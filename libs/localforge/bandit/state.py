@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from localforge.bandit.cascade import BeliefState
+from localforge.bandit.checked import CheckedState
 from localforge.bandit.ids import RecentIds
 from localforge.bandit.learner import Learner
 from localforge.bandit.parameters import CONSTANTS_HASH, LEARNER
@@ -50,6 +51,7 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True):
     ids: int
     """How many ids are remembered."""
     beliefs: tuple[BeliefState, ...] = ()
+    checked: CheckedState = CheckedState()
     prior: str = ""
     """Digest of the shipped prior that it was learned on top of; empty for none."""
 
@@ -81,9 +83,10 @@ def canonical_parts(
             )
             for row, name in enumerate(arms.names)
         ),
-        usage=tuple(tuple(table.entries()) for table in learner.usage.tables),
+        usage=tuple(tuple(table.entries()) for table in learner.tables),
         ids=len(remembered),
         beliefs=learner.cascade.state(),
+        checked=learner.checked.state(),
     )
     arrays = (np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arms.arrays())
     return msgspec.msgpack.encode(header), *arrays, remembered.tobytes()

@@ -107,9 +107,9 @@ def fill(learner: Learner, header: StateHeader, data: memoryview) -> list[int]:
         offset += 8 * values
     if len(data) - offset != 8 * header.ids:
         raise StateError("checkpoint: its remembered ids are not as many as its header says")
-    known = len(learner.usage.tables)
+    known = len(learner.tables)
     if len(header.usage) != known:
-        raise StateError(f"checkpoint: {len(header.usage)} tables of usage, expected {known}")
+        raise StateError(f"checkpoint: {len(header.usage)} tables of means, expected {known}")
     arms.restore(
         [entry.model for entry in header.arms], arrays, [entry.weight for entry in header.arms]
     )
@@ -119,7 +119,8 @@ def fill(learner: Learner, header: StateHeader, data: memoryview) -> list[int]:
         arms.drifts[row] = entry.drifts
         arms.detectors[row] = DriftDetector(entry.errors)
     arms.updates = header.updates
-    for table, entries in zip(learner.usage.tables, header.usage, strict=True):
+    for table, entries in zip(learner.tables, header.usage, strict=True):
         table.restore(entries)
     learner.cascade.restore(header.beliefs)
+    learner.checked.restore(header.checked)
     return [int(value) for value in np.frombuffer(data, dtype="<u8", offset=offset)]

@@ -3,9 +3,14 @@
 Each figure is a River statistic, blended from the general to the special: everything, then the
 model (or backend), then the pair, so that a figure nobody has seen starts at what is known of its
 kind. Only successful answers teach.
+
+How far single values lie from their mean is followed and blended alike. Of everything that includes
+how far models are apart, and so it is what is not known of a new one.
 """
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from river.stats.base import Univariate
@@ -30,8 +35,16 @@ LONGEST_S = 86_400.0
 EVERYTHING: Key = ("", "")
 
 
+Spread = tuple[float, float]
+"""Mean of the values that are expected, and their standard deviation. A plain tuple: there are
+dozens in every decision."""
+
+
 class RecentMean(Univariate):
     """A plain mean of the first values that turns into an exponentially weighted one.
+
+    Their variance is weighted likewise (Finch, "Incremental calculation of weighted mean and
+    variance", 2009).
 
     River's `EWMean` starts at its first value and keeps `(1 - fading)^n` of it; here that first
     value is often a model being loaded.
@@ -44,17 +57,25 @@ class RecentMean(Univariate):
         self.fading = fading
         self.count = 0
         self.mean = 0.0
+        self.variance = 0.0
+        self.std = 0.0
+        """Standard deviation of the values, not of their mean."""
         self.share = 0.0
         """How far this mean is trusted over a more general one, 0 to 1."""
 
     def update(self, x: float) -> None:
         """Take one value."""
-        self.restore(self.count + 1, self.mean)
-        self.mean += (x - self.mean) * max(self.fading, 1.0 / self.count)
+        count = self.count + 1
+        weight = max(self.fading, 1.0 / count)
+        off = x - self.mean
+        step = off * weight
+        self.restore(count, self.mean + step, (1.0 - weight) * (self.variance + step * off))
 
-    def restore(self, count: int, mean: float) -> None:
-        """Stand where `count` values with this mean have led to."""
-        self.count, self.mean = count, mean
+    def restore(self, count: int, mean: float, variance: float) -> None:
+        """Stand where `count` values with this mean and variance have led to."""
+        self.count, self.mean, self.variance = count, mean, variance
+        # A state from elsewhere may hold anything; no update comes below 0.
+        self.std = math.sqrt(max(variance, 0.0))
         seen = min(count, 1.0 / self.fading)
         self.share = seen / (seen + BLEND)
 
@@ -69,13 +90,21 @@ class MeanEntry(msgspec.Struct, frozen=True, array_like=True):
     key: Key
     count: int
     mean: float
+    variance: float = 0.0
 
 
 class MeanTable:
-    """Means by key; the one updated longest ago gives way beyond `MAX_KEYS`."""
+    """Means by key; the one updated longest ago gives way beyond `MAX_KEYS`.
 
-    def __init__(self, prior: float) -> None:
-        self.prior = prior
+    Args:
+        prior: What is expected before the first value. It is taken to spread as widely as an
+            exponential distribution does: its standard deviation is its mean.
+        fading: Least weight of a new value, in (0, 1].
+    """
+
+    def __init__(self, prior: float, fading: float = FADING) -> None:
+        self.fading = fading
+        self.prior: Spread = (prior, prior)
         self._means: dict[Key, RecentMean] = {}
 
     def update(self, keys: Sequence[Key], value: float) -> None:
@@ -83,36 +112,58 @@ class MeanTable:
         for key in keys:
             mean = self._means.pop(key, None)
             if mean is None:
-                mean = RecentMean()
+                mean = RecentMean(self.fading)
                 if len(self._means) >= MAX_KEYS:
                     del self._means[next(iter(self._means))]
             mean.update(value)
             self._means[key] = mean
 
-    def blend(self, keys: Sequence[Key], value: float | None = None) -> float:
-        """Return the expected value; the keys go from general to special.
+    def blend(self, keys: Sequence[Key], expected: Spread | None = None) -> Spread:
+        """Return what is expected; the keys go from general to special.
 
         Args:
-            keys: What the value is wanted for.
-            value: What is expected of the more general ones; the prior when None.
+            keys: What it is wanted for.
+            expected: Of the more general ones; the prior when None.
         """
-        if value is None:
-            value = self.prior
+        value, std = expected or self.prior
         for key in keys:
             mean = self._means.get(key)
             if mean is not None:
-                value += mean.share * (mean.mean - value)
-        return value
+                share = mean.share
+                value += share * (mean.mean - value)
+                std += share * (mean.std - std)
+        return value, std
 
     def entries(self) -> list[MeanEntry]:
         """Return the state in its own order, which is part of it."""
-        return [MeanEntry(key, mean.count, mean.mean) for key, mean in self._means.items()]
+        return [
+            MeanEntry(key, mean.count, mean.mean, mean.variance)
+            for key, mean in self._means.items()
+        ]
 
     def restore(self, entries: Sequence[MeanEntry]) -> None:
         """Take over a state from `entries`."""
         for entry in entries:
-            mean = self._means[entry.key] = RecentMean()
-            mean.restore(entry.count, entry.mean)
+            mean = self._means[entry.key] = RecentMean(self.fading)
+            mean.restore(entry.count, entry.mean, entry.variance)
+
+
+class Effort(NamedTuple):
+    """What one answer is expected to take, without queueing.
+
+    Its seconds are ``first + tokens * pace``, with the three independent of each other. So they
+    have the variance ``(pace * tokens_std)^2 + timing_variance``.
+    """
+
+    tokens: float
+    """Completion tokens."""
+    tokens_std: float
+    """Standard deviation of single answers."""
+    seconds: float
+    pace: float
+    """Seconds per completion token."""
+    timing_variance: float
+    """Of single answers' seconds, as far as it does not come from the number of tokens."""
 
 
 class UsageModel:
@@ -128,10 +179,8 @@ class UsageModel:
         """The whole state, in a fixed order."""
         return self.lengths, self.first_token, self.per_token
 
-    def predict(
-        self, models: Sequence[Key], domain: str, max_tokens: int
-    ) -> list[tuple[float, float]]:
-        """Return the expected completion tokens and seconds, without queueing, of each model.
+    def predict(self, models: Sequence[Key], domain: str, max_tokens: int) -> list[Effort]:
+        """Return what an answer of each model is expected to take.
 
         Args:
             models: Backend and name of each.
@@ -145,12 +194,16 @@ class UsageModel:
         for place in models:
             backend, model = place
             length_keys = ((model, ""), (model, domain)) if domain else ((model, ""),)
-            tokens = lengths.blend(length_keys, length)
-            if 0 < max_tokens < tokens:
-                tokens = float(max_tokens)
+            tokens, tokens_std = lengths.blend(length_keys, length)
+            if max_tokens > 0:
+                tokens_std = _capped_std(tokens, tokens_std, max_tokens)
+                tokens = min(tokens, float(max_tokens))
             keys = ((backend, ""), place)
-            seconds = first_token.blend(keys, first) + tokens * per_token.blend(keys, each)
-            found.append((tokens, seconds))
+            start, start_std = first_token.blend(keys, first)
+            pace, pace_std = per_token.blend(keys, each)
+            square = tokens * tokens + tokens_std * tokens_std
+            timing = start_std * start_std + square * pace_std * pace_std
+            found.append(Effort(tokens, tokens_std, start + tokens * pace, pace, timing))
         return found
 
     def learn(self, outcome: OutcomeObserved) -> bool:
@@ -161,7 +214,7 @@ class UsageModel:
             return False
         length_keys = _length_keys(outcome.model, outcome.domain)
         # An answer cut at the caller's bound only says that it would have been at least so long.
-        if outcome.finish_reason != "length" or tokens > self.lengths.blend(length_keys):
+        if outcome.finish_reason != "length" or tokens > self.lengths.blend(length_keys)[0]:
             self.lengths.update(length_keys, float(tokens))
         speed_keys = _speed_keys(outcome.model, outcome.backend)
         # Without a first-token time of its own the whole span is put down to the tokens.
@@ -172,6 +225,21 @@ class UsageModel:
             per_token = (total - first) / (tokens - 1) if waited else total / tokens
             self.per_token.update(speed_keys, per_token)
         return True
+
+
+def _capped_std(mean: float, std: float, cap: float) -> float:
+    """Return the standard deviation of a Gaussian with everything above `cap` moved to it."""
+    if std <= 0:
+        return 0.0
+    # Of ``max(cap - x, 0)``, which varies alike.
+    room = cap - mean
+    z = room / std
+    below = 0.5 * math.erfc(-z * math.sqrt(0.5))
+    edge = std * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    left = room * below + edge
+    variance = (room * room + std * std) * below + room * edge - left * left
+    # Below 0 by rounding only.
+    return math.sqrt(max(variance, 0.0))
 
 
 def _length_keys(model: str, domain: str) -> tuple[Key, ...]:

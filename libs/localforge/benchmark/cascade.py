@@ -19,19 +19,12 @@ LEAST_MODELS = 3
 def for_cascade(stream: Stream) -> Stream | None:
     """Return the stream with the models a cascade can use; None where the file has too few.
 
-    They are those whose answers it tells and that are no dearer than the strong one: asking a
-    dearer one saves nothing.
+    They are those whose answers the file tells: without them nothing can be compared.
     """
-    outcomes = stream.outcomes
-    costs = outcomes.costs.mean(axis=0)
-    useful = [
-        k
-        for k, given in enumerate(outcomes.answers)
-        if given and costs[k] <= costs[outcomes.strong]
-    ]
-    if len(useful) < LEAST_MODELS or outcomes.strong not in useful:
+    known = [k for k, given in enumerate(stream.outcomes.answers) if given]
+    if len(known) < LEAST_MODELS or stream.outcomes.strong not in known:
         return None
-    return stream._replace(offers=tuple(stream.offers[k] for k in useful))
+    return stream._replace(offers=tuple(stream.offers[k] for k in known))
 
 
 def play_cascade(

@@ -202,6 +202,7 @@ def outcome(outcomes: Outcomes, decision: DecisionMade, row: int, k: int) -> Out
         else Usage(),
         cost_usd=float(outcomes.costs[row, k]),
         domain=decision.domain,
+        counted_tokens=decision.prompt_tokens,
     )
 
 

@@ -21,6 +21,7 @@ from localforge.benchmark.passes import (
     plain_pass,
     play_all,
 )
+from localforge.benchmark.priors import NONE, SHIPPED
 from localforge.benchmark.report import Row, make_row
 from localforge.benchmark.stream import Advance, Stream
 from localforge.config import RouterConfig
@@ -54,10 +55,12 @@ EXCHANGE_RATES = (
 DEFAULT, CASCADE, GOAL = "default", "cascade", "goal"
 NAMES = (DEFAULT, CASCADE, GOAL, *POLICIES)
 """What can be measured."""
-COLD = (DEFAULT, CASCADE, "linucb", "thompson")
+LEARNING_REFERENCES = ("linucb", "thompson")
+"""Simple policies to compare with. What they reach, they reach without a prior."""
+COLD = (DEFAULT, CASCADE, *LEARNING_REFERENCES)
 """What is measured without a prior unless something else is asked for."""
 WITH_PRIOR = (DEFAULT, CASCADE, GOAL)
-"""The same with one: what simple policies reach, they reach without."""
+"""The same with one."""
 MAX_LOSS = 0.035
 """Of the goal for quality."""
 SPEND_SHARE = 0.4
@@ -119,12 +122,29 @@ def contenders(
     return found
 
 
+def plan_of(names: Sequence[str], prior: str | None) -> dict[str, Sequence[str]]:
+    """Return what is measured with which prior: prior -> names.
+
+    Args:
+        names: What was asked for; nothing means all that the yardstick and the table have.
+        prior: The only one that was asked for; None means none and the shipped one.
+    """
+    if names:
+        return dict.fromkeys([prior] if prior else [NONE, SHIPPED], names)
+    if prior is None:
+        return {NONE: COLD, SHIPPED: WITH_PRIOR}
+    return {NONE: COLD} if prior == NONE else {prior: WITH_PRIOR, NONE: LEARNING_REFERENCES}
+
+
 def _goals(streams: Sequence[Stream]) -> dict[str, Goal]:
     """Return goals that bind: they lie between what the cheapest and the strong model give."""
     strong = [stream.outcomes.costs[:, stream.outcomes.strong] for stream in streams]
     usd = 1_000 * SPEND_SHARE * float(np.concatenate(strong).mean())
+    ends = [s.outcomes.scores[:, [s.outcomes.cheapest, s.outcomes.strong]] for s in streams]
+    floor = round(float(np.concatenate(ends).mean()), 3)
     return {
         f"lose {100 * MAX_LOSS:g} points": Goal(max_loss=MAX_LOSS),
+        f"reach {100 * floor:.1f} %": Goal(min_quality=floor),
         f"spend ${usd:.3f}/1,000": Goal(spend_usd=usd, per=PER_THOUSAND),
     }
 

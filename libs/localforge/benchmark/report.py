@@ -17,7 +17,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     prior: str
     """`none`, `shipped`, or the name of the file the prior came from."""
     orders: int
-    """How many stream orders the figures are means of; 0 for what does not depend on the order."""
+    """How many stream orders the figures are means of; 1 for what does not depend on the order."""
     apgr: float
     cpt50: float
     cpt80: float

@@ -1,6 +1,6 @@
 """A file of outcomes as the router meets it: observations, offers, orders."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,9 @@ class Question(NamedTuple):
     """What the profiler tells the router about one prompt."""
 
     features: bytes
-    """float32, little endian."""
+    """As the profiler sends them."""
     prompt_tokens: int
+    """Counted in the prompt's text, and as much for every question for what was sent around it."""
     domain: str
     complexity: float
 
@@ -69,11 +70,8 @@ def make_stream(
         advance: Called with 1 after each prompt.
     """
     questions = _profile(outcomes.prompts, extractor, advance)
-    sent = _sent_tokens(outcomes)
-    if sent is not None:
-        # Counted as the service counts them: with the examples that were sent before the question,
-        # which the file leaves out.
-        questions = [q._replace(prompt_tokens=n) for q, n in zip(questions, sent, strict=True)]
+    counted = _counted(outcomes, [question.prompt_tokens for question in questions])
+    questions = [q._replace(prompt_tokens=n) for q, n in zip(questions, counted, strict=True)]
     shown = np.array([question.prompt_tokens for question in questions], dtype=np.float64)
     offers = tuple(
         Candidate(
@@ -105,19 +103,27 @@ def order(count: int, number: int) -> Rows:
     return rows
 
 
-def _sent_tokens(outcomes: Outcomes) -> list[int] | None:
-    """Return the length of each request as it was sent; None where the file does not say.
+def _counted(outcomes: Outcomes, own: Sequence[int]) -> list[int]:
+    """Return the length of each request as far as its prompt tells it.
+
+    What was sent around a question, examples mostly, is not in the file. Its mean is counted for
+    every question: the true length would give a question's subject away. How far a kind of request
+    is from the mean is for the learner to find out from the tokens that were billed.
 
     With two models the yardstick counts calls of the strong one, however long: there every request
     is taken to have the mean length, so that each call has the same price.
+
+    Args:
+        outcomes: Where it has no token counts, the prompt's own are all that is counted.
+        own: Tokens of each prompt.
     """
-    tokens = outcomes.prompt_tokens
-    if not np.isfinite(tokens).all():
-        return None
-    by_row = tokens.mean(axis=1)
+    sent = outcomes.prompt_tokens
+    if not np.isfinite(sent).all():
+        return list(own)
     if len(outcomes.models) == 2:
-        by_row = np.full_like(by_row, by_row.mean())
-    return [max(round(float(value)), 1) for value in by_row]
+        return [max(round(float(sent.mean())), 1)] * len(own)
+    around = round(float(sent.mean()) - float(np.mean(own)))
+    return [max(tokens + around, 1) for tokens in own]
 
 
 def _profile(

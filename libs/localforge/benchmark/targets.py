@@ -90,21 +90,26 @@ TARGETS = (
 def reached(results: Sequence[Result], speed: Callable[[], Timing]) -> list[Line]:
     """Return every line of the yardstick with what was reached; nothing for other data.
 
-    Goals are kept on questions the prior has not seen, in each file that the yardstick names.
+    Goals are kept on questions the prior has not seen, in each file that the yardstick names. Parts
+    of the same data, told apart by what follows the first dot of their names, have lines each.
 
     Args:
         results: What was measured. Lines that need another file or policy are not met and not
             missed: they say that they were not measured.
         speed: Measures `MODELS` models and `FEATURES` features; called when there are lines.
     """
-    by_name = {result.outcomes.name: result for result in results}
+    by_name: dict[str, list[Result]] = {}
+    for result in results:
+        by_name.setdefault(result.outcomes.name.partition(".")[0], []).append(result)
     named = dict.fromkeys(target.data for target in TARGETS)
     if by_name.keys().isdisjoint(named):
         return []
-    lines = [_line(target, _values(target, by_name.get(target.data))) for target in TARGETS]
+    lines = [
+        _line(target, result) for target in TARGETS for result in by_name.get(target.data, [None])
+    ]
     for name in named:
-        if name in by_name:
-            lines += _goal_lines(by_name[name])
+        for result in by_name.get(name, ()):
+            lines += _goal_lines(result)
     return [*lines, *_speed_lines(speed())]
 
 
@@ -133,7 +138,8 @@ def _saved(frontier: Frontier, result: Result) -> list[float]:
     ]
 
 
-def _line(target: Target, values: Sequence[float]) -> Line:
+def _line(target: Target, result: Result | None) -> Line:
+    values = _values(target, result)
     told: Callable[[float], str] = (
         (lambda value: f"{value:.3f}")
         if target.figure == "apgr"
@@ -146,7 +152,7 @@ def _line(target: Target, values: Sequence[float]) -> Line:
         is_met = mean >= target.required
     return Line(
         target.measure,
-        target.data,
+        result.outcomes.name if result else target.data,
         target.published,
         told(target.required),
         told(target.aim),
@@ -162,14 +168,13 @@ def _goal_lines(result: Result) -> list[Line]:
         if goal is None or frontier.prior != SHIPPED:
             continue
         points = [point for (point,) in frontier.orders]
-        if goal.max_loss is not None:
-            most = result.ends.strong.accuracy - goal.max_loss
-            misses = [100 * (most - point.accuracy) for point in points]
-            required, aim, unit = 1.0, 0.5, "points"
-        else:
-            assert goal.spend_usd is not None
+        if goal.spend_usd is not None:
             misses = [100 * (1_000 * point.cost / goal.spend_usd - 1.0) for point in points]
             required, aim, unit = 5.0, 2.5, "%"
+        else:
+            least = goal.min_quality or result.ends.strong.accuracy - (goal.max_loss or 0.0)
+            misses = [100 * (least - point.accuracy) for point in points]
+            required, aim, unit = 1.0, 0.5, "points"
         # A miss to one side does not make up for one to the other.
         missed = statistics.fmean(map(abs, misses))
         lines.append(

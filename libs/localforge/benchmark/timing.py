@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 
 from localforge.bandit import Fold
-from localforge.benchmark.online import Policy, decide, feedback
+from localforge.benchmark.online import Policy, decide, feedback, tell
 from localforge.benchmark.stream import Question
-from localforge.contracts.facts import Candidate
+from localforge.contracts.chat import Usage
+from localforge.contracts.facts import Candidate, DecisionMade, OutcomeObserved
 
 _SCHEMA = "timing"
 _SEED = 7
@@ -31,7 +32,7 @@ def measure_speed(policy: Policy, models: int, features: int, rounds: int) -> Ti
 
     Args:
         policy: Which one decides.
-        models: Candidates, all of them with scores behind them.
+        models: Candidates, all of them with scores and outcomes behind them.
         features: Values in a feature vector.
         rounds: Decisions that are timed, after as many that are not.
     """
@@ -59,6 +60,7 @@ def measure_speed(policy: Policy, models: int, features: int, rounds: int) -> Ti
         if number >= rounds:
             decisions.append(decided - start)
             updates.append(time.perf_counter() - made)
+        tell(fold, _outcome(decision, completion_tokens=int(random.integers(1, 600))))
     return Timing(
         policy=policy.name,
         models=models,
@@ -67,6 +69,24 @@ def measure_speed(policy: Policy, models: int, features: int, rounds: int) -> Ti
         decide_p99_ms=_milliseconds(decisions, 99),
         learn_p50_ms=_milliseconds(updates, 50),
         learn_p99_ms=_milliseconds(updates, 99),
+    )
+
+
+def _outcome(decision: DecisionMade, completion_tokens: int) -> OutcomeObserved:
+    chosen = next(c for c in decision.candidates if c.model == decision.chosen)
+    return OutcomeObserved(
+        outcome_id=decision.decision_id,
+        decision_id=decision.decision_id,
+        request_id=decision.request_id,
+        model=chosen.model,
+        backend=chosen.backend,
+        zone=chosen.zone,
+        replica="",
+        status="ok",
+        usage=Usage(completion_tokens=completion_tokens),
+        first_token_s=0.3,
+        total_s=0.3 + completion_tokens / 40,
+        domain=decision.domain,
     )
 
 

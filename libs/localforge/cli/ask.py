@@ -14,6 +14,9 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="auto, an alias 
 PreferenceOption = Annotated[
     str, typer.Option("--prefer", "-p", help="quality, balanced, cheap or fast.")
 ]
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="How it is chosen: a name that router.policy may have.")
+]
 LabelOption = Annotated[
     str, typer.Option("--label", help="public, internal, confidential or restricted.")
 ]
@@ -30,6 +33,7 @@ def chat(
     prompt: Annotated[str, typer.Argument(help="What to ask; - reads standard input.")],
     model: ModelOption = "auto",
     prefer: PreferenceOption = "",
+    policy: PolicyOption = "",
     label: LabelOption = "",
     max_tokens: Annotated[int, typer.Option(help="Bound on the answer.", min=1)] = 256,
     config: ConfigOption = None,
@@ -40,7 +44,8 @@ def chat(
     Example: localforge chat "Write a haiku about routers" --prefer cheap
     """
     settings = load_config(config)
-    body = _body(prompt, model, prefer, label) | {"max_tokens": max_tokens}
+    body = _body(prompt, model, preference=prefer, policy=policy, label=label)
+    body |= {"max_tokens": max_tokens}
     if json_:
         print_json(call(settings, "POST", "/v1/chat/completions", body))
         return
@@ -65,6 +70,7 @@ def route(
     ] = False,
     model: ModelOption = "auto",
     prefer: PreferenceOption = "",
+    policy: PolicyOption = "",
     label: LabelOption = "",
     config: ConfigOption = None,
     json_: JsonOption = False,
@@ -72,9 +78,12 @@ def route(
     """Show which model would be chosen, without running it.
 
     Example: localforge route --explain "What is the capital of France?"
+
+    Example: localforge route --policy greedy "What is the capital of France?"
     """
     settings = load_config(config)
-    answer = call(settings, "POST", "/v1/route", _body(prompt, model, prefer, label))
+    body = _body(prompt, model, preference=prefer, policy=policy, label=label)
+    answer = call(settings, "POST", "/v1/route", body)
     if json_:
         print_json(answer)
         return
@@ -102,10 +111,10 @@ def feedback(
         console.print(f"thank you: feedback {answer['id']} accepted", highlight=False)
 
 
-def _body(prompt: str, model: str, prefer: str, label: str) -> dict[str, Any]:
+def _body(prompt: str, model: str, **asked: str) -> dict[str, Any]:
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise RequestRefused("the prompt is empty")
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
-    extension = {k: v for k, v in (("preference", prefer), ("label", label)) if v}
+    extension = {name: value for name, value in asked.items() if value}
     return body | ({"localforge": extension} if extension else {})

@@ -147,7 +147,7 @@ def _measure(
 ) -> list["Result"]:
     from localforge.benchmark import protocol
     from localforge.benchmark.cards import published_levels
-    from localforge.benchmark.priors import NONE, SHIPPED, make_streams
+    from localforge.benchmark.priors import make_streams
 
     results = []
     columns = (
@@ -158,10 +158,7 @@ def _measure(
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    wanted = {
-        known: names or (protocol.COLD if known == NONE else protocol.WITH_PRIOR)
-        for known in ([prior] if prior else [NONE, SHIPPED])
-    }
+    wanted = protocol.plan_of(names, prior)
     with Progress(*columns, console=errors, transient=True) as progress:
         for outcomes in _read(paths):
             count = len(outcomes.prompts)

@@ -1,7 +1,9 @@
 """`localforge explain`, and how `route --explain` shows the same: one decision on one screen."""
 
 import asyncio
+import math
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -76,8 +78,10 @@ async def _from_log(config: Config, given: str) -> Any:
 
 def show_headline(decision: dict[str, Any]) -> None:
     """Print what was chosen and on what terms, in a line."""
+    first, *second = _asked(decision)
+    asked = f"{first} twice" if second == [first] else " and ".join((first, *second))
     console.print(
-        f"[bold]{decision['chosen']}[/] with probability {decision['propensity']:.3f} · "
+        f"[bold]{asked}[/] with probability {decision['propensity']:.3f} · "
         f"label {decision['label']} → zones {', '.join(decision['zones'])} · "
         f"domain {decision['domain'] or '-'} · {decision['prompt_tokens']} prompt tokens",
         highlight=False,
@@ -89,9 +93,9 @@ def show_explanation(answer: dict[str, Any]) -> None:
     decision, told = answer["decision"], answer["explanation"]
     print_table(
         "Eligible",
-        ("model", "zone", "quality", "n", "cost $", "s", "utility", "p"),
+        ("model", "zone", "quality", "n", "$ per 1,000", "s", "utility", "p"),
         [
-            _row(candidate, decision["chosen"])
+            _row(candidate, _asked(decision))
             for candidate in sorted(
                 decision["candidates"], key=lambda c: (c["tier"], -c["probability"], -c["utility"])
             )
@@ -102,6 +106,8 @@ def show_explanation(answer: dict[str, Any]) -> None:
         print_table("Excluded", ("model", "reason", "detail"), excluded)
     console.print(_terms(decision), highlight=False)
     console.print(told["reason"], highlight=False)
+    for sentence in (told.get("cascade") or {}).get("told", ()):
+        console.print(f"  · {sentence}", highlight=False)
     if told.get("evidence"):
         console.print(told["evidence"], highlight=False)
     if told.get("tipping"):
@@ -132,15 +138,27 @@ def _terms(decision: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _row(candidate: dict[str, Any], chosen: str) -> tuple[str, ...]:
+def _asked(decision: dict[str, Any]) -> list[str]:
+    """Return whom the draw fell on: one model, or both whose answers are compared."""
+    plan = decision.get("cascade") or {}
+    return list(plan["models"][:-1]) if plan.get("asks_pair") else [decision["chosen"]]
+
+
+def _row(candidate: dict[str, Any], asked: Sequence[str]) -> tuple[str, ...]:
     name = candidate["model"]
     return (
-        f"→ {name}" if name == chosen else name,
+        f"→ {name}" if name in asked else name,
         candidate["zone"],
         f"{candidate['quality']:.2f}±{candidate['quality_std']:.2f}",
         f"{candidate['evidence']:.0f}",
-        f"{candidate['cost_usd']:.6f}",
-        f"{candidate['latency_s']:.1f}",
+        _plus_minus(1000 * candidate["cost_usd"], 1000 * candidate["cost_std"]),
+        _plus_minus(candidate["latency_s"], candidate["latency_std"]),
         f"{candidate['utility']:.3f}",
         f"{candidate['probability']:.3f}",
     )
+
+
+def _plus_minus(value: float, std: float) -> str:
+    """Show a figure as exactly as its standard deviation allows; three places without one."""
+    places = max(1 - math.floor(math.log10(std)), 0) if std > 0 else 3
+    return f"{value:.{places}f}±{std:.{places}f}" if std > 0 else f"{value:.{places}f}"

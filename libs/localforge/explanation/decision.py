@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from localforge.contracts.facts import Candidate, DecisionMade
+from localforge.contracts.facts import Candidate, CascadePlan, DecisionMade
+from localforge.explanation import cascade
+from localforge.explanation.cascade import CascadeTold
 
 SURE = 0.9
 """Probability of being better from which on one model is said to be better."""
@@ -29,7 +31,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """One sentence."""
     best: str
-    """The model of the highest utility among those drawn from."""
+    """The model of the highest utility, asked alone, among those drawn from."""
     runner_up: str = ""
     """The next, or empty when there was no other."""
     margin: float = 0.0
@@ -40,6 +42,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     evidence: str = ""
     """What is known, in words."""
     tipping: tuple[Tipping, ...] = ()
+    """Empty where no single model's prediction decided: it was appointed, or answers may be
+    compared."""
+    cascade: CascadeTold | None = None
+    """Whom else is asked and when, in a cascade."""
 
 
 def explain(record: DecisionMade) -> Explanation:
@@ -67,6 +73,8 @@ def explain(record: DecisionMade) -> Explanation:
             evidence="" if known else _little([best]),
         )
     runner_up = ranked[1]
+    if record.cascade and record.cascade.test != cascade.CHECKS:
+        return _of_a_pair(record, record.cascade, best, runner_up)
     margin = best.utility - runner_up.utility
     confidence = _confidence(margin, best, runner_up)
     little = [c for c in (best, runner_up) if c.evidence < LEAST_EVIDENCE]
@@ -81,6 +89,27 @@ def explain(record: DecisionMade) -> Explanation:
         evidence=_little(little) if little else _known(best, runner_up, confidence),
         # What was appointed does not depend on any prediction.
         tipping=() if _is_appointed(record) else tuple(_tipping(record, best, runner_up, margin)),
+        cascade=cascade.tell(record),
+    )
+
+
+def _of_a_pair(
+    record: DecisionMade, plan: CascadePlan, best: Candidate, runner_up: Candidate
+) -> Explanation:
+    """Explain a decision between asking models alone and comparing the answers of two."""
+    margin = best.utility - runner_up.utility
+    little = [
+        c for c in record.candidates if c.model in plan.models and c.evidence < LEAST_EVIDENCE
+    ]
+    return Explanation(
+        reason=cascade.reason(record, plan),
+        best=best.model,
+        runner_up=runner_up.model,
+        margin=margin,
+        confidence=_confidence(margin, best, runner_up),
+        enough_evidence=not little,
+        evidence=_little(little) if little else "",
+        cascade=cascade.tell(record),
     )
 
 

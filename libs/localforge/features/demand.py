@@ -56,6 +56,11 @@ def max_tokens_of(body: Body) -> int:
     return int(body.get("max_completion_tokens") or body.get("max_tokens") or 0)
 
 
+def is_fixed(body: Body) -> bool:
+    """Say whether the caller wants the same answer every time: a seed, and nothing left to it."""
+    return body.get("seed") is not None and body.get("temperature") == 0
+
+
 def is_in_tool_loop(body: Body) -> bool:
     """Say whether the last message is a tool's result."""
     return body["messages"][-1]["role"] in ("tool", "function")

@@ -27,6 +27,26 @@ class CandidateView(msgspec.Struct, frozen=True):
     price_in: float
     price_out: float
     tier: int
+    cost_std: float = 0.0
+    latency_std: float = 0.0
+
+
+class CascadeView(msgspec.Struct, frozen=True):
+    """The plan of a cascade; `localforge.contracts.facts.CascadePlan` says what the fields are."""
+
+    test: str
+    models: tuple[str, ...]
+    asks_pair: bool
+    probability: float
+    qualities: tuple[float, ...]
+    beliefs: dict[str, float]
+    escalation: float
+    if_agreed: str
+    if_agreed_probability: float
+    if_split: str
+    if_split_probability: float
+    if_passed: str
+    if_failed: str
 
 
 class DecisionView(msgspec.Struct, frozen=True):
@@ -58,9 +78,11 @@ class DecisionView(msgspec.Struct, frozen=True):
     rule: str
     weights: dict[str, float]
     policy: str
+    policy_stated: bool
     policy_hash: str
     state_sequence: int
     registry_version: int
+    cascade: CascadeView | None = None
 
 
 class RouteExplanation(msgspec.Struct, frozen=True, kw_only=True):

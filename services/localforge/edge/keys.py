@@ -19,6 +19,8 @@ class ApiKey(msgspec.Struct, frozen=True):
     cascade: bool | None = None
     """Whether cheap models may be asked first; None means the configured default."""
     minimum_label: Label | None = None
+    policy: str = ""
+    """The decision rule where the request names none; empty means the configured one."""
 
 
 class KeyRing:
@@ -49,6 +51,7 @@ class KeyRing:
                 preference=key.preference or "",
                 cascade=key.cascade,
                 minimum_label=key.minimum_label,
+                policy=key.policy or "",
             )
             self._keys.append((digest, found))
 

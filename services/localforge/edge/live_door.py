@@ -15,6 +15,7 @@ from localforge.edge.options import (
     CASCADE_HEADER,
     DEADLINE_HEADER,
     LABEL_HEADER,
+    POLICY_HEADER,
     PREFERENCE_HEADER,
 )
 from localforge.edge.service import EdgeService
@@ -92,6 +93,7 @@ class LiveDoor:
             DEADLINE_HEADER: b"%r" % min(request.deadline_s, self._longest_s),
             LABEL_HEADER: (request.label or "").encode(),
             PREFERENCE_HEADER: request.preference.encode(),
+            POLICY_HEADER: request.policy.encode(),
         }
         exchange = self._service.accept(
             bytes(request.request),

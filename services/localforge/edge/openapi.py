@@ -13,7 +13,7 @@ from localforge.edge.explanation import DecisionExplanation, RouteExplanation
 from localforge.edge.feedback import FeedbackAccepted, FeedbackBody
 from localforge.edge.health import Liveness, Readiness
 from localforge.inference.anthropic_shapes import ErrorBody
-from localforge.request.options import LABELS, PREFERENCES
+from localforge.request.options import LABELS, POLICIES, PREFERENCES
 
 _STRUCTS = (
     ChatBody,
@@ -36,7 +36,7 @@ _ANSWER_HEADERS = {
     "x-localforge-decision": "Id of the decision.",
     "x-localforge-model": "The model that answers.",
     "x-localforge-zone": "Where it runs.",
-    "x-localforge-cost-usd": "What the answer cost; not on a streamed one.",
+    "x-localforge-cost-usd": "What all attempts cost; not on a stream that has begun.",
     "x-localforge-overhead-ms": "Time to the first byte that LocalForge spent.",
     "x-localforge-fallbacks": "Models that were tried before and failed.",
 }
@@ -206,6 +206,7 @@ def _option_headers() -> list[dict[str, Any]]:
         "x-localforge-cascade": {"type": "string", "enum": ["yes", "no", "true", "false"]},
         "x-localforge-max-cost-usd": {"type": "number", "exclusiveMinimum": 0},
         "x-localforge-max-latency-ms": {"type": "number", "exclusiveMinimum": 0},
+        "x-localforge-policy": {"type": "string", "enum": list(POLICIES)},
     }
     return [{"name": n, "in": "header", "schema": schema} for n, schema in schemas.items()]
 

@@ -12,11 +12,13 @@ from localforge.errors import RequestRefused
 from localforge.request.options import (
     LABELS,
     NO_EXTENSION,
+    POLICIES,
     limit_of,
     one_of,
     preference_of,
     tightest,
 )
+from localforge.request.provider import rules_of
 from localforge.telemetry import tracing
 
 PREFERENCE_HEADER = b"x-localforge-preference"
@@ -26,6 +28,7 @@ FALLBACK_HEADER = b"x-localforge-fallback"
 CASCADE_HEADER = b"x-localforge-cascade"
 COST_HEADER = b"x-localforge-max-cost-usd"
 LATENCY_HEADER = b"x-localforge-max-latency-ms"
+POLICY_HEADER = b"x-localforge-policy"
 TRACE_HEADER = b"traceparent"
 STATE_HEADER = b"tracestate"
 
@@ -38,6 +41,7 @@ _ASKING = frozenset(
         CASCADE_HEADER,
         COST_HEADER,
         LATENCY_HEADER,
+        POLICY_HEADER,
         TRACE_HEADER,
     }
 )
@@ -62,6 +66,8 @@ class Options(msgspec.Struct, frozen=True, gc=False):
     traceparent: str
     tracestate: str = ""
     """W3C trace context; empty when there is none or it is malformed."""
+    policy: str = ""
+    """Empty means the configured one."""
 
 
 def read_options(
@@ -82,7 +88,7 @@ def read_options(
     Raises:
         RequestRefused: A value that is not allowed; says where, which, and what is.
     """
-    provider = body.provider or None
+    provider = rules_of(body.provider)
     if not body.localforge and body.preference is None and _ASKING.isdisjoint(headers):
         # Most requests ask for nothing.
         return Options(
@@ -95,6 +101,7 @@ def read_options(
             max_latency_s=0.0,
             provider=provider,
             traceparent="",
+            policy=key.policy if key else "",
         )
     extension = body.localforge or NO_EXTENSION
     preference = (
@@ -131,6 +138,9 @@ def read_options(
         allow_fallback=extension.fallback is not False and _ANSWERS.get(fallback, True),
         traceparent=tracing.traceparent_of(trace),
         tracestate=tracing.tracestate_of(state) if state else "",
+        policy=one_of(POLICIES, _text(headers, POLICY_HEADER), POLICY_HEADER.decode())
+        or one_of(POLICIES, extension.policy, "localforge.policy")
+        or (key.policy if key else ""),
     )
 
 

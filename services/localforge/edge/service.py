@@ -129,6 +129,7 @@ class EdgeService:
             operation=operation,
             traceparent=self._begin_span(request_id, options, chat.model),
             tracestate=options.tracestate,
+            policy=options.policy,
         )
         exchange = Exchange(self, call, options.deadline_s, self._config.progress_s, ticket)
         self._pending[call.request_id] = exchange

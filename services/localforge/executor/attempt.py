@@ -20,8 +20,9 @@ from localforge.contracts.live import (
 )
 from localforge.contracts.trust import LOCAL_ZONE
 from localforge.errors import LocalforgeError
-from localforge.executor.cascade import is_held
+from localforge.executor.cascade import is_held, is_second_ask
 from localforge.executor.pacing import FramePacer
+from localforge.executor.resample import resampled
 from localforge.executor.sink import Sink
 from localforge.inference import Completion, Reply
 from localforge.inference.answers import render_answer
@@ -51,6 +52,7 @@ class Attempt:
         replica: Name of this process.
         retry: How many attempts at this target there were before.
         tried: Names of the backend's servers that have failed the request.
+        resample: A second ask may differ from the caller's request, so that its answer may.
     """
 
     def __init__(
@@ -60,18 +62,22 @@ class Attempt:
         replica: str,
         retry: int = 0,
         tried: frozenset[str] = frozenset(),
+        *,
+        resample: bool = True,
     ) -> None:
         self.call = call
         self.retry = retry
         self.chat = call.call
         self.target = call.target
+        self.is_resampled = resample and is_second_ask(call)
+        """It asks otherwise than the caller did."""
         self._pacer = FramePacer(self._send)
         self.reply = Reply(self._pacer.write)
         self.completion = Completion(
             completion_id=f"chatcmpl-{call.decision_id}",
             model=self.target.model,
             upstream=self.target.upstream,
-            body=self.chat.body,
+            body=resampled(self.chat.body) if self.is_resampled else self.chat.body,
             # What may not be delivered must be whole before anything of it goes out.
             stream=self.chat.stream and not is_held(call),
             include_usage=self.chat.include_usage,
@@ -108,13 +114,14 @@ class Attempt:
         delivery = self._sink.delivery
         return self.run_id + retry + (f"-d{delivery}" if delivery > 1 else "")
 
-    def again(self) -> "Attempt":
+    def again(self, *, resample: bool = True) -> "Attempt":
         """Return the next attempt at the same target, with what this one has cost."""
         call = msgspec.structs.replace(
             self.call, spent_usd=self.spent_usd(), spent_usage=self.spent_usage()
         )
         tried = self.completion.tried | {self.reply.server}
-        return Attempt(call, self._sink, self._replica, self.retry + 1, tried)
+        resample = resample and self.is_resampled
+        return Attempt(call, self._sink, self._replica, self.retry + 1, tried, resample=resample)
 
     def wait(self, queue_position: int) -> None:
         """Begin to give signs of life, whenever nothing else was said for a while."""
@@ -233,6 +240,7 @@ class Attempt:
             total_s=ended - began if began else 0.0,
             streamed=self.completion.stream,
             domain=self.call.domain,
+            counted_tokens=self.call.prompt_tokens,
             max_tokens=self.call.max_tokens,
             observed_at=observed_at,
             key_id=self.chat.key_id,

@@ -9,16 +9,21 @@ from typing import Protocol
 import msgspec
 
 from localforge.contracts.chat import Usage
-from localforge.contracts.facts import CascadeResult
+from localforge.contracts.facts import CascadePlan, CascadeResult
 from localforge.contracts.live import CascadeCall, Completed, EvaluateCall, ExecuteCall, HeldAnswer
 from localforge.errors import RetryableError
 from localforge.scoring import judge
 from localforge.scoring.agreement import agree, comparable
 
 AGREEMENT = "agreement"
+SELF_CONSISTENCY = "self-consistency"
 FAILED_BELOW = 0.5
-"""Score of the checks below which an answer is not accepted."""
+"""Score of the checks below which an answer has failed them."""
+CLEAR_DEFECT = 0.8
+"""Weight from which on what the checks have found is never accepted: an empty answer, one that
+repeats itself, JSON that is none."""
 PAIR = 2
+"""Answers that are compared."""
 
 
 class Answered(Protocol):
@@ -63,9 +68,23 @@ def is_held(call: ExecuteCall) -> bool:
     """Tell whether the answer to this step is held back until it is accepted."""
     if call.cascade is None or call.step + 1 >= len(call.plan):
         return False
-    if call.cascade.plan.test != AGREEMENT:
+    if not _compares(call.cascade):
         return call.step == 0
     return call.cascade.plan.asks_pair and call.step < PAIR
+
+
+def is_second_ask(call: ExecuteCall) -> bool:
+    """Tell whether this step asks a model again whose answer is at hand, for another one."""
+    cascade = call.cascade
+    if cascade is None or cascade.plan.test != SELF_CONSISTENCY:
+        return False
+    return cascade.held is not None and call.step + 1 == PAIR
+
+
+def step_after_failure(call: ExecuteCall) -> int:
+    """Return the step that follows when this one has failed: that of another model."""
+    asks_twice = call.cascade is not None and call.cascade.plan.test == SELF_CONSISTENCY
+    return PAIR if asks_twice and call.step < PAIR else call.step + 1
 
 
 def weigh(answer: Answered) -> Step:
@@ -74,11 +93,19 @@ def weigh(answer: Answered) -> Step:
     cascade = call.cascade
     assert cascade is not None
     held = HeldAnswer(completed=answer.completed(), evaluation=answer.evaluation())
-    if cascade.plan.test != AGREEMENT:
-        return Step(deliver=held) if _is_sound(held) else _ask_next(answer, cascade, held)
+    if _compares(cascade):
+        return _compare(answer, cascade, held)
+    is_enough = _is_enough(held, cascade.plan)
+    return Step(deliver=held) if is_enough else _ask_next(answer, cascade, held)
+
+
+def _compare(answer: Answered, cascade: CascadeCall, held: HeldAnswer) -> Step:
+    call = answer.call
     target = call.target.model
-    texts = {**cascade.texts, target: comparable(answer.text())}
-    cascade = msgspec.structs.replace(cascade, texts=texts)
+    text = comparable(answer.text())
+    if not is_second_ask(call):
+        texts = {**cascade.texts, target: text}
+        cascade = msgspec.structs.replace(cascade, texts=texts)
     if call.step == 0:
         return _ask_next(answer, cascade, held)
     before = cascade.held
@@ -86,7 +113,7 @@ def weigh(answer: Answered) -> Step:
         # The first of the pair failed, so there is nothing to compare with.
         return Step(deliver=held)
     first = cascade.plan.models[0]
-    agreed = agree(texts.get(first, ""), texts[target])
+    agreed = agree(cascade.texts.get(first, ""), text)
     chosen = cascade.plan.if_agreed if agreed else cascade.plan.if_split
     cascade = msgspec.structs.replace(cascade, agreed=agreed)
     if chosen == first:
@@ -120,9 +147,16 @@ def fallback_answer(call: ExecuteCall, spent_usd: float, used: Usage) -> HeldAns
     return _charged(held, spent_usd, used) if held else None
 
 
-def _is_sound(held: HeldAnswer) -> bool:
+def _compares(cascade: CascadeCall) -> bool:
+    return cascade.plan.test in (AGREEMENT, SELF_CONSISTENCY)
+
+
+def _is_enough(held: HeldAnswer, plan: CascadePlan) -> bool:
+    first = plan.models[0]
     verdict = judge(held.evaluation) if held.evaluation else None
-    return verdict is None or verdict.score >= FAILED_BELOW
+    if verdict is None or verdict.score >= FAILED_BELOW:
+        return (plan.if_passed or first) == first
+    return plan.if_failed == first and verdict.weight < CLEAR_DEFECT
 
 
 def _ask_next(answer: Answered, cascade: CascadeCall, held: HeldAnswer) -> Step:

@@ -15,6 +15,7 @@ import msgspec
 from localforge.config import BackendConfig, PolicyConfig
 from localforge.contracts.live import Delta, ExecuteCall, HeldAnswer, Lane, Operation
 from localforge.errors import (
+    BackendRefused,
     DeadlineExceeded,
     LocalforgeError,
     Overloaded,
@@ -22,7 +23,14 @@ from localforge.errors import (
     RetryableError,
 )
 from localforge.executor.attempt import Attempt
-from localforge.executor.cascade import NextStep, escalated, fallback_answer, is_held, weigh
+from localforge.executor.cascade import (
+    NextStep,
+    escalated,
+    fallback_answer,
+    is_held,
+    step_after_failure,
+    weigh,
+)
 from localforge.executor.clearance import Clearance
 from localforge.executor.queue_bound import QueueBound
 from localforge.executor.retry import RetryPolicy, may_succeed_elsewhere
@@ -207,7 +215,7 @@ class ExecutorService:
                     self._settle(attempt)
                     await self._give_up(attempt, sink, exc)
                 else:
-                    attempt = attempt.again()
+                    attempt = attempt.again(resample=not isinstance(exc, BackendRefused))
                     _tell_retry(attempt, exc, pause)
             else:
                 self._settle(attempt)
@@ -254,9 +262,12 @@ class ExecutorService:
 
     def _pause(self, attempt: Attempt, error: LocalforgeError) -> float | None:
         """Return the seconds to wait before another try here; None when there shall be none."""
-        if attempt.reply.started or not isinstance(error, RetryableError):
-            return None
-        if isinstance(error, Overloaded):  # waiting is what there is no room for
+        if attempt.is_resampled and isinstance(error, BackendRefused):
+            # Some models take no temperature; those draw at one of their own.
+            return 0.0
+        # When it is overloaded, waiting is what there is no room for.
+        may_wait = isinstance(error, RetryableError) and not isinstance(error, Overloaded)
+        if attempt.reply.started or not may_wait:
             return None
         tried = attempt.completion.tried | {attempt.reply.server}
         servers = self._adapter if isinstance(self._adapter, HasServers) else None
@@ -348,7 +359,7 @@ class ExecutorService:
 
 def _following(attempt: Attempt) -> int | None:
     """Return the step of the plan that comes next; None when there is none or none may."""
-    following = attempt.call.step + 1
+    following = step_after_failure(attempt.call)
     return following if attempt.chat.allow_fallback and following < len(attempt.call.plan) else None
 
 

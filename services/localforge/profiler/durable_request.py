@@ -9,11 +9,13 @@ from localforge.contracts.trust import Label, strictest
 from localforge.request.options import (
     LABELS,
     NO_EXTENSION,
+    POLICIES,
     Extension,
     limit_of,
     one_of,
     preference_of,
 )
+from localforge.request.provider import rules_of
 from localforge.request.reading import read
 
 
@@ -56,7 +58,7 @@ def call_of(request: ChatRequested, accepted_at: float) -> ChatCall:
         body=body,
         deadline=accepted_at + min(deadline_s or request.deadline_s, request.deadline_s),
         model=found.model,
-        provider=found.provider or None,
+        provider=rules_of(found.provider),
         preference=(
             preference_of(request.preference.strip().lower() or None, "preference")
             or preference_of(extension.preference, "localforge.preference")
@@ -67,4 +69,8 @@ def call_of(request: ChatRequested, accepted_at: float) -> ChatCall:
         cascade=extension.cascade if request.cascade is None else request.cascade,
         max_cost_usd=limit_of(extension.max_cost_usd, "localforge.max_cost_usd"),
         max_latency_s=limit_of(extension.max_latency_ms, "localforge.max_latency_ms") / 1000,
+        policy=(
+            one_of(POLICIES, request.policy.strip().lower() or None, "policy")
+            or one_of(POLICIES, extension.policy, "localforge.policy")
+        ),
     )

@@ -20,6 +20,7 @@ from localforge.features import (
     parse_chat,
     parse_embeddings,
 )
+from localforge.features.demand import is_fixed
 from localforge.profiler.conversation import Conversation, recognise
 from localforge.trust import Sealer, ZonePolicy, detect
 
@@ -78,12 +79,14 @@ class ProfilerService:
                 status=504,
             )
         longest = 0
+        fixed = False
         conversation = _NO_CONVERSATION
         if call.operation is Operation.EMBEDDINGS:
             seen, longest = self._observe_embeddings(call.body)
         else:
             body = parse_chat(call.body)
             seen = self._features.observe(body, durable=call.lane is Lane.DURABLE)
+            fixed = is_fixed(body)
             conversation = recognise(body, self._conversation_key)
         detection = detect(call.body, has_opaque_parts=seen.has_opaque_parts)
         # Nobody but the policy can lower a label, so a declared one can only make it stricter.
@@ -107,6 +110,7 @@ class ProfilerService:
             needs=seen.needs,
             longest_tokens=longest,
             max_tokens=seen.max_tokens,
+            fixed=fixed,
             in_tool_loop=seen.in_tool_loop,
             turns=seen.turns,
             conversation=conversation.id,

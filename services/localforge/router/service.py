@@ -19,6 +19,7 @@ from localforge.bandit import (
     parse_preference,
     refuse_ambiguous,
     refuse_empty,
+    refuse_unread,
     spare,
 )
 from localforge.bandit.decide import MOST
@@ -28,19 +29,13 @@ from localforge.bandit.rules import appoint
 from localforge.config import Config
 from localforge.contracts.cards import Capability, ModelCard, RegistrySnapshot
 from localforge.contracts.facts import Candidate, DecisionMade
-from localforge.contracts.live import (
-    CascadeCall,
-    ChatCall,
-    ExecuteCall,
-    Operation,
-    RouteCall,
-    Target,
-)
-from localforge.contracts.openrouter import ProviderRules
+from localforge.contracts.live import ChatCall, ExecuteCall, Operation, RouteCall
 from localforge.errors import RequestRefused
 from localforge.router.budgets import KeyBudgets
 from localforge.router.companions import Companions
 from localforge.router.conversations import Conversations
+from localforge.router.execution import NO_RULES, execution
+from localforge.router.stated_policy import policy_of
 
 AUTO = "auto"
 
@@ -102,11 +97,12 @@ class RouterService:
             now: Unix seconds.
 
         Raises:
-            RequestRefused: Unknown model (404) or preference (400), no model may answer (400, 403,
-                503; see `localforge.bandit.eligible`), or the key's budget is spent (429).
+            RequestRefused: Unknown model (404), preference or policy (400), no model may answer
+                (400, 403, 503; see `localforge.bandit.eligible`), or the key's budget is spent
+                (429).
         """
         chat, profile = call.call, call.profile
-        rules = chat.provider or _NO_RULES
+        rules = chat.provider or NO_RULES
         stated = chat.preference or PREFERENCE_OF_SORT.get(rules.sort or "", "")
         preference = parse_preference(stated, self._preferences, self._config.preference)
         registry = self._registry()
@@ -142,7 +138,7 @@ class RouterService:
             inputs = self._stay(inputs, call, eligible, now)
         inputs = appoint(inputs, self._config, self.fold.learner)
         limits = _tightest(preference.limits, chat, left_usd)
-        decision = complete(inputs, self.fold.learner, limits)
+        decision = self._complete(inputs, limits, left_usd)
         if decision is None and left_usd and limits.max_cost_usd == left_usd:
             raise self._budgets.exhausted(chat.key_id, now)
         if decision is None:
@@ -151,7 +147,7 @@ class RouterService:
             return Routed(decision, None)
         if self._config.sticky.enabled:
             self.conversations.remember(profile.conversation, decision.chosen, now)
-        execute = _execution(call, decision, eligible)
+        execute = execution(call, decision, eligible)
         if decision.goal and self._goal and self._goal.on_quality:
             execute = msgspec.structs.replace(execute, forecasts=forecasts_of(decision))
         return Routed(decision, execute)
@@ -162,8 +158,20 @@ class RouterService:
         sealed = frozenset(call.seal.zones).intersection(call.profile.zones)
         return frozenset(zone for zone in sealed if self._policy.allows(label, zone))
 
+    def _complete(
+        self, inputs: DecisionMade, limits: Limits, left_usd: float
+    ) -> DecisionMade | None:
+        decision = complete(inputs, self.fold.learner, limits)
+        if decision is not None and left_usd and _cascade_usd(decision) > left_usd:
+            # Each model is within what is left of the key's budget; all of them are not.
+            inputs = msgspec.structs.replace(inputs, cascade_wanted=False)
+            decision = complete(inputs, self.fold.learner, limits)
+        return decision
+
     def _registry(self) -> Registry:
         snapshot = self._source.snapshot
+        if not snapshot.cards and not snapshot.fresh:
+            raise refuse_unread()
         if snapshot is not self._arranged.snapshot:
             self._arranged = Registry(snapshot, self._config.heartbeat_timeout_s)
         return self._arranged
@@ -210,7 +218,8 @@ class RouterService:
             request_id=chat.request_id,
             made_at=now,
             lane=chat.lane.value,
-            policy=self._parameters.policy,
+            policy=policy_of(chat.policy, self._config),
+            policy_stated=bool(chat.policy),
             policy_hash=self._policy_hash,
             state_sequence=self.fold.sequence,
             registry_version=self._arranged.snapshot.version,
@@ -239,6 +248,7 @@ class RouterService:
             needs=tuple(sorted(profile.needs)),
             key_id=chat.key_id,
             cascade_wanted=explore and self._wants_cascade(call, stated, preference.limits),
+            may_repeat=not profile.fixed,
             candidates=tuple(
                 Candidate(
                     model=card.name,
@@ -247,7 +257,8 @@ class RouterService:
                     price_in=card.price_in,
                     price_out=card.price_out,
                     queue_depth=backend.queue_depth,
-                    usd_per_hour=backend.share_of(card.usd_per_hour),
+                    usd_per_hour=card.usd_per_hour * backend.hour_share,
+                    hour_share=backend.hour_share,
                     quality_prior=card.quality_prior,
                     published_score=card.published_score,
                     tier=tiers[card.name],
@@ -261,7 +272,8 @@ class RouterService:
         chat = call.call
         wanted = chat.cascade
         if wanted is None:
-            wanted = self._cascades_by_default(stated)
+            # A cascade draws in its own way, which is not what a caller who names a policy asked.
+            wanted = not chat.policy and self._cascades_by_default(stated)
         if not wanted:
             return False
         # Several choices are not one answer; the caller's own order of models holds; and what a
@@ -307,7 +319,12 @@ class RouterService:
         )
 
 
-_NO_RULES = ProviderRules()
+def _cascade_usd(decision: DecisionMade) -> float:
+    """Return what all calls of a cascade are predicted to cost; 0 where there is none."""
+    if decision.cascade is None:
+        return 0.0
+    costs = {candidate.model: candidate.cost_usd for candidate in decision.candidates}
+    return sum(costs[model] for model in decision.cascade.models)
 
 
 def _tightest(limits: Limits, chat: ChatCall, left_usd: float = 0.0) -> Limits:
@@ -326,50 +343,6 @@ def _least(one: float, other: float) -> float:
 
 def _decision_id(chat: ChatCall) -> str:
     return f"{chat.request_id}-{chat.attempt}" if chat.attempt else chat.request_id
-
-
-def _execution(call: RouteCall, decision: DecisionMade, eligible: Eligibility) -> ExecuteCall:
-    chat, profile = call.call, call.profile
-    cards = {card.name: card for card, _ in eligible.models}
-    rules = chat.provider or _NO_RULES
-    # With an order, whom to ask instead is said there.
-    may_fall_back = chat.allow_fallback and (rules.allow_fallbacks is not False or rules.order)
-    names = decision.plan if may_fall_back else decision.plan[:1]
-    return ExecuteCall(
-        call=chat,
-        seal=call.seal,
-        decision_id=decision.decision_id,
-        plan=tuple(_target(cards[name]) for name in names),
-        feature_schema=profile.feature_schema,
-        features=profile.features,
-        propensity=decision.propensity,
-        prompt_tokens=profile.prompt_tokens,
-        domain=profile.domain,
-        needs=profile.needs,
-        max_tokens=profile.max_tokens,
-        cascade=_cascade(decision),
-    )
-
-
-def _cascade(decision: DecisionMade) -> CascadeCall | None:
-    plan = decision.cascade
-    if plan is None or (plan.test == "agreement" and not plan.asks_pair):
-        return None
-    return CascadeCall(plan=plan)
-
-
-def _target(card: ModelCard) -> Target:
-    return Target(
-        model=card.name,
-        backend=card.backend,
-        zone=card.zone,
-        upstream=card.upstream_name,
-        price_in=card.price_in,
-        price_out=card.price_out,
-        price_cached=card.price_cached,
-        price_cache_write=card.price_cache_write,
-        price_cache_write_1h=card.price_cache_write_1h,
-    )
 
 
 def _ruled_out(eligible: Eligibility) -> RequestRefused:

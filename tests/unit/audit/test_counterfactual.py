@@ -92,6 +92,13 @@ def test_a_preference_that_the_request_stated_is_not_replaced_by_another_default
     assert judge(log(), asked).differ > 0
 
 
+def test_a_policy_that_the_request_stated_is_not_replaced_by_another():
+    wild = config(gamma=0.0)
+
+    assert judge(log(policy="greedy"), wild).differ == 0
+    assert judge(log(), wild).differ > 0
+
+
 def test_new_prices_are_charged_for_the_tokens_that_were_used():
     models = (
         ModelConfig(name="dear", price_in=0.0, price_out=4.0, quality_prior=0.7),
@@ -103,6 +110,90 @@ def test_new_prices_are_charged_for_the_tokens_that_were_used():
 
     assert cost.logged.value == pytest.approx(0.001)
     assert cost.snips.value == pytest.approx(0.004)
+
+
+def test_an_answer_at_an_unchanged_price_is_charged_what_it_was():
+    models = (
+        ModelConfig(name="dear", price_in=0.0, price_out=40.0, quality_prior=0.7),
+        ModelConfig(name="cheap", price_in=0.0, price_out=1.0, quality_prior=0.6),
+    )
+    backends = (BackendConfig(name="b", kind="openai", url="http://x/v1", models=models),)
+
+    cost = judge(log(), config(backends, gamma=2.0)).metrics[1]
+
+    # Cached prompts made it less than the tokens at their price.
+    assert cost.snips.value == cost.logged.value == pytest.approx(0.001)
+
+
+def by_the_hour(usd_per_hour):
+    """A machine of this price with the model `own`, and a free one with `other`."""
+    return tuple(
+        BackendConfig(
+            name=f"{name}-backend",
+            kind="openai",
+            url=f"http://{name}/v1",
+            usd_per_hour=price,
+            models=(ModelConfig(name=name, quality_prior=0.6),),
+        )
+        for name, price in (("own", usd_per_hour), ("other", 0.0))
+    )
+
+
+def metered(usd_per_hour, change=lambda record: record):
+    """A log in which an answer of `own` takes two seconds, on half of its machine."""
+    cards = (
+        card("other", quality_prior=0.6),
+        card("own", quality_prior=0.6, usd_per_hour=usd_per_hour),
+    )
+    router = service(*cards, config=LOGGED)
+    (replica,) = (r for r in router._source.snapshot.replicas.values() if "own" in r.replica)
+    busy = {"own-backend": msgspec.structs.replace(replica, in_flight=1)}
+    replicas = router._source.snapshot.replicas | busy
+    router._source.snapshot = msgspec.structs.replace(router._source.snapshot, replicas=replicas)
+    stream = []
+    for index in range(300):
+        made = router.route(route_call(f"d{index}"), NOW + index * 0.01).decision
+        stream.append((len(stream) + 1, f"lf.decision.d{index}", change(made).encode()))
+        answer = outcome(f"d{index}", made.chosen, tokens=100, total_s=2.0)
+        spent = 2.0 / 2 * usd_per_hour / 3600 if made.chosen == "own" else 0.0
+        answer = msgspec.structs.replace(answer, cost_usd=spent)
+        stream.append((len(stream) + 1, "lf.outcome.local.b", answer.encode()))
+    return stream
+
+
+@pytest.mark.parametrize(("then", "now"), [(9.0, 9.0), (9.0, 18.0), (9.0, 0.0), (0.0, 18.0)])
+def test_a_new_price_of_a_machine_is_charged_for_the_time_that_was_used(then, now):
+    free = {"balanced": Weights(cost=0, latency=0.003)}
+    asked = config(by_the_hour(now), gamma=2.0, preferences=free)
+    report = judge(metered(then), asked)
+    cost = report.metrics[1]
+
+    own = report.shares["own"][1]
+    assert own > 0.3
+    # A second of half the machine; the estimate also has the noise of the draws.
+    assert cost.snips.value == pytest.approx(own * now / 3600, rel=0.1)
+
+
+def test_a_dearer_machine_is_chosen_less_and_one_of_the_same_price_as_often():
+    stream = metered(9.0)
+    weights = {"balanced": Weights(cost=60, latency=0.003)}
+    then = judge(stream, config(by_the_hour(9.0), gamma=2.0)).shares["own"]
+    dear = judge(stream, config(by_the_hour(90.0), gamma=2.0, preferences=weights)).shares["own"]
+    cheap = judge(stream, config(by_the_hour(9.0), gamma=2.0, preferences=weights)).shares["own"]
+
+    assert then[0] == then[1]
+    assert dear[1] < cheap[1] - 0.1
+
+
+def test_a_log_that_does_not_say_what_share_of_a_machine_was_borne_keeps_its_price():
+    def older(record):
+        candidates = tuple(msgspec.structs.replace(c, hour_share=0.0) for c in record.candidates)
+        return msgspec.structs.replace(record, candidates=candidates)
+
+    report = judge(metered(9.0, older), config(by_the_hour(90.0), gamma=2.0))
+
+    assert report.shares["own"][0] == report.shares["own"][1]
+    assert report.metrics[1].snips.value == report.metrics[1].logged.value > 0
 
 
 def test_a_model_that_the_file_leaves_out_is_never_chosen():

@@ -10,13 +10,14 @@ import pytest
 from localforge.audit import Replay, replay
 from localforge.bandit import Fold, dump, load
 from localforge.config import Config
+from localforge.config.sections import RouterConfig, RuleConfig
 from localforge.contracts.facts import DecisionMade
 from tests.routing import DIM, NOW, SCHEMA, card, feedback, outcome, route_call, service
 
 CARDS = [card(f"m{i}", price_in=i / 3, price_out=float(i), quality_prior=None) for i in range(4)]
 
 
-def simulate(requests=150, routers=3, seed=0, config=None):
+def simulate(requests=150, routers=3, seed=0, config=None, policy=lambda _: ""):
     """A stream as several routers write it that fold late and publish late, and its fold."""
     rng = random.Random(seed)
     noise = np.random.default_rng(seed)
@@ -34,10 +35,14 @@ def simulate(requests=150, routers=3, seed=0, config=None):
                 fold.apply_bytes(*fact)
             elif fact[0] > fold.sequence:
                 break
-        router = service(*rng.sample(CARDS, rng.randint(1, 4)), fold=fold, config=config)
+        cards = rng.sample(CARDS, rng.randint(1, 4))
+        router = service(*cards, fold=fold, config=config)
         # Both forms of features occur in one stream.
         x = noise.normal(size=DIM).astype(("<f2", "<f4")[index % 2]).tobytes()
-        made = router.route(route_call(f"r{index}", features=x), NOW).decision
+        # The first model is free, and so within any limit.
+        limit = rng.choice((0.0, 1e-5, 4e-4)) if CARDS[0] in cards else 0.0
+        asked = route_call(f"r{index}", features=x, policy=policy(index), max_cost_usd=limit)
+        made = router.route(asked, NOW).decision
         unpublished.append(made)
         facts.append(publish("lf.outcome.local.b", outcome(f"o{index}", made.chosen, tokens=index)))
         if rng.random() < 0.8:
@@ -77,6 +82,7 @@ def test_every_decision_of_late_and_unordered_routers_is_reproduced(seed):
 
     report = replay(stream, new_fold())
 
+    assert any(b'"reason":"price"' in data for _, _, data in stream)
     assert (report.decisions, report.reproduced, report.mismatched) == (60, 60, 0)
     assert report.clean
     assert report.state_hash == whole.state_hash()
@@ -218,6 +224,20 @@ def test_progress_is_reported():
 
     assert seen == [1000, 2000, 3000]
     assert (report.other_subjects, report.messages, report.decisions) == (3000, 3000, 0)
+
+
+def test_decisions_by_the_policy_that_each_request_named_are_reproduced():
+    names = ("", "greedy", "epsilon-greedy", "thompson", "linucb", "igw", "static", "rules")
+    rule = RuleConfig(name="all", models={"m0": 1.0, "m1": 3.0})
+    config = Config(router=RouterConfig(static={"m2": 1.0, "m3": 1.0}, rules=(rule,)))
+    stream, _ = simulate(80, config=config, policy=lambda index: names[index % len(names)])
+
+    report = replay(stream, new_fold())
+
+    assert (report.reproduced, report.mismatched, report.not_checkable) == (80, 0, {})
+    made = [DecisionMade.decode(data) for _, subject, data in stream if "decision" in subject]
+    stated = {record.policy.partition(".")[0] for record in made if record.policy_stated}
+    assert stated == set(names) - {""}
 
 
 def test_decisions_with_other_parameters_are_checked_with_their_own():

@@ -1,5 +1,7 @@
 """Predictions, utility, draw and plan of one decision."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -128,6 +130,95 @@ def test_candidates_over_a_limit_become_exclusions_and_none_left_means_none():
     assert probabilities(found) == {"free": 1.0}
     assert [(e.model, e.reason) for e in found.exclusions] == [("dear", "price")]
     assert complete(record, learner, Limits(max_latency_s=0.001)) is None
+
+
+def trained(**scores):
+    """What one verdict for each score has taught of a model."""
+    fold = Fold(SCHEMA, DIM)
+    for model, given in scores.items():
+        learn(fold, *(feedback(f"{model}{i}", model, score) for i, score in enumerate(given)))
+    return fold
+
+
+MOSTLY, RARELY = (1.0, 1.0, 1.0, 0.0) * 15, (0.0, 0.0, 0.0, 1.0) * 15
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(max_cost_usd=0.001), Limits(max_latency_s=20.0), Limits()]
+)
+def test_a_decision_under_limits_is_made_again_from_the_candidates_that_are_left(limits):
+    fold = trained(dear=MOSTLY, cheap=RARELY)
+    cards = card("dear", price_out=100.0), card("cheap", price_out=0.1), card("new", price_out=0.2)
+    record = decide(*cards, fold=fold)
+    slow = tuple(
+        msgspec.structs.replace(c, queue_depth=9.0 if c.model == "dear" else 0.0)
+        for c in record.candidates
+    )
+
+    found = complete(msgspec.structs.replace(record, candidates=slow), fold.learner, limits)
+
+    assert len(found.candidates) == (3 if limits == Limits() else 2)
+    assert redecide(found, fold.learner) == found
+
+
+def test_a_limit_through_the_request_or_its_preference_is_replayed():
+    fold = trained(dear=MOSTLY, cheap=RARELY)
+    cards = card("dear", price_out=100.0), card("cheap", price_out=0.1), card("new", price_out=0.2)
+    asked = ({"max_cost_usd": 0.001}, {"preference": "balanced,max_cost_usd=0.001"})
+    for limited in asked:
+        found = decide(*cards, fold=fold, **limited)
+
+        assert [e.reason for e in found.exclusions] == ["price"]
+        assert redecide(found, fold.learner) == found
+
+
+def test_what_is_left_within_the_limits_is_predicted_to_be_within_them():
+    fold = trained(dear=MOSTLY)
+    learn(fold, *(outcome(f"o{i}", "dear", tokens=40 + i) for i in range(30)))
+    cards = [card(name, price_out=float(price)) for price, name in enumerate(("dear", "a", "b"))]
+    record = decide(*cards, fold=fold)
+    free = {c.model: (c.cost_usd, c.latency_s) for c in record.candidates}
+    for limit in sorted(cost for cost, _ in free.values()):
+        found = complete(record, fold.learner, Limits(max_cost_usd=max(limit, 1e-12)))
+
+        # Exactly those that cost no more, at the price they have without any limit.
+        assert {c.model: (c.cost_usd, c.latency_s) for c in found.candidates} == {
+            model: value for model, value in free.items() if value[0] <= max(limit, 1e-12)
+        }
+
+
+def test_cost_and_time_are_predicted_with_their_spread():
+    fold = Fold(SCHEMA, DIM)
+    for index in range(400):
+        tokens = 100 if index % 2 else 300
+        learn(fold, outcome(f"o{index}", "a", tokens=tokens, total_s=0.5 + (tokens - 1) * 0.01))
+
+    (found,) = decide(card("a", price_in=1.0, price_out=4.0), fold=fold).candidates
+    hourly = msgspec.structs.replace(found, price_in=0.0, price_out=0.0, usd_per_hour=36.0)
+    busy = msgspec.structs.replace(found, queue_depth=1.0)
+    record = decide(card("a"), fold=fold)
+    by_hour, waiting = (
+        complete(msgspec.structs.replace(record, candidates=(c,)), fold.learner).candidates[0]
+        for c in (hourly, busy)
+    )
+
+    # 100 tokens either way; what is not known of the means adds a little.
+    assert found.cost_std == pytest.approx(100 * 4.0 / 1e6, rel=0.2)
+    assert found.latency_std == pytest.approx(100 * 0.01, rel=0.2)
+    assert by_hour.cost_std == pytest.approx(by_hour.latency_std * 36.0 / 3600)
+    assert waiting.latency_std == pytest.approx(2 * found.latency_std)
+
+
+def test_spreads_are_finite_whatever_a_price():
+    record = decide(card("a"))
+    (offer,) = record.candidates
+    for price in (1e200, 1e308):
+        dear = msgspec.structs.replace(offer, price_out=price, usd_per_hour=price)
+        record = msgspec.structs.replace(record, candidates=(dear,))
+        (found,) = complete(record, Fold(SCHEMA, DIM).learner).candidates
+
+        assert math.isfinite(found.cost_std)
+        assert math.isfinite(found.latency_std)
 
 
 def test_a_decision_is_made_again_bit_for_bit_after_a_trip_through_the_log():

@@ -1,15 +1,26 @@
 """State as a fold of facts, and checkpoints of it."""
 
+import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from localforge.bandit import Applied, Fold, dump, ids, load
+from localforge.audit.draws import wrong_with_draw
+from localforge.bandit import Applied, Fold, dump, ids, load, redecide
+from localforge.bandit.belief import Belief
 from localforge.bandit.ids import RecentIds
-from localforge.errors import StateError
+from localforge.bandit.shipped import Header, ShippedPrior
+from localforge.bandit.transfer import export_learner
+from localforge.config import Config
+from localforge.config.sections import RouterConfig
+from localforge.contracts.facts import CascadeResult, StateImported
+from localforge.contracts.openrouter import ProviderRules
+from localforge.errors import RequestRefused, StateError
 from tests.routing import (
     DIM,
     NOW,
@@ -159,9 +170,66 @@ def test_a_damaged_or_foreign_checkpoint_is_refused():
             load(damaged, SCHEMA, DIM)
 
 
+def small_prior():
+    """A shipped prior for the features of these tests, which knows two models."""
+    rng = np.random.default_rng(11)
+    weights, by_level = rng.normal(0.0, 0.1, (2, 2, DIM))
+    weights[:, 0] = by_level[:, 0] = 0.0
+    return ShippedPrior(
+        header=Header(feature_schema=SCHEMA, trained_from=DIM, models=("a", "gone")),
+        digest="d" * 64,
+        levels=np.array([0.8, 0.3]),
+        weights=weights,
+        by_level=by_level,
+        rows={"a": 0, "gone": 1},
+    )
+
+
+PRIOR = small_prior()
+
+
+def exported(prior):
+    fold = Fold(SCHEMA, DIM, prior)
+    learn(fold, *random_facts(9, 60))
+    return export_learner(fold.learner, Ed25519PrivateKey.generate(), NOW)
+
+
+FILES = (exported(None), exported(PRIOR))
+
 numbers = st.one_of(st.floats(), st.floats(0, 1), st.sampled_from([0.0, 1.0, -0.0, 5e-324]))
 names = st.sampled_from(["a", "b", "c", "gone", ""])
-facts = st.one_of(
+weights = st.one_of(st.just(1.0), numbers)
+results = st.builds(
+    CascadeResult,
+    models=st.one_of(
+        st.permutations(["a", "b", "c"]).map(tuple), st.just(("a", "a", "b")), st.tuples(names)
+    ),
+    qualities=st.one_of(
+        st.tuples(*[st.floats(0, 1)] * 3), st.lists(numbers, max_size=4).map(tuple)
+    ),
+    beliefs=st.one_of(
+        st.fixed_dictionaries({belief.value: st.floats(0, 1) for belief in Belief}),
+        st.dictionaries(st.sampled_from(["agree", "agreed", "other"]), numbers),
+    ),
+    agreed=st.booleans(),
+    compared=st.booleans(),
+    delivered=names,
+    same=st.lists(names, max_size=2).map(tuple),
+)
+
+
+def with_cascade(fact, result):
+    return msgspec.structs.replace(fact, cascade=result)
+
+
+imports = st.builds(
+    StateImported,
+    import_id=st.sampled_from([f"i{i}" for i in range(5)]),
+    file=st.one_of(
+        st.sampled_from(FILES), st.binary(max_size=40), st.just(FILES[0][:-100] + bytes(100))
+    ),
+)
+verdicts_and_outcomes = st.one_of(
     st.builds(
         feedback,
         st.sampled_from([f"f{i}" for i in range(20)]),
@@ -172,7 +240,7 @@ facts = st.one_of(
             st.binary(max_size=40),
             st.just(vector(1.0)),
         ),
-        weight=numbers,
+        weight=weights,
         schema=st.sampled_from([SCHEMA, "other"]),
     ),
     st.builds(
@@ -187,42 +255,117 @@ facts = st.one_of(
         finish_reason=st.sampled_from(["stop", "length"]),
     ),
 )
-streams = st.lists(st.tuples(st.integers(1, 60), facts), max_size=40)
+facts = st.one_of(
+    verdicts_and_outcomes,
+    verdicts_and_outcomes,
+    st.builds(with_cascade, verdicts_and_outcomes, results),
+    imports,
+)
+
+
+def in_sequence(steps):
+    """Facts with their stream sequence: mostly the next, some delivered again, with gaps."""
+    return [
+        (max(sequence, 1), fact)
+        for sequence, (_, fact) in zip(
+            itertools.accumulate(step for step, _ in steps), steps, strict=True
+        )
+    ]
+
+
+steps = st.sampled_from([1, 1, 1, 1, 3, 0, -2])
+streams = st.lists(st.tuples(steps, facts), max_size=40).map(in_sequence)
 registered = st.lists(st.sampled_from(["a", "b", "c", "new"]), min_size=1, unique=True)
 
 
-@settings(max_examples=150)
-@given(streams, registered, st.floats(0, 1), st.binary(min_size=4 * DIM, max_size=4 * DIM))
-def test_no_stream_of_facts_leaves_the_router_unable_to_choose(stream, models, floor, features):
-    fold = Fold(SCHEMA, DIM)
+priors = st.sampled_from([None, PRIOR])
+limits = st.one_of(st.just(0.0), st.sampled_from([1e-9, 1e-5, 1e-3, 0.5, 8.0]), st.floats(1e-6, 30))
+vectors = st.binary(min_size=4 * DIM, max_size=4 * DIM)
+cascades = st.fixed_dictionaries(
+    {
+        "features": vectors,
+        "cascade": st.just(True),
+        "max_cost_usd": st.just(0.0),
+        "max_latency_s": st.just(0.0),
+        "max_tokens": st.sampled_from([0, 16]),
+        "preference": st.sampled_from(["", "quality", "cost=60,latency=0"]),
+    }
+)
+plain = st.fixed_dictionaries(
+    {
+        "features": vectors,
+        "max_cost_usd": limits,
+        "max_latency_s": limits,
+        "policy": st.sampled_from(["", "igw", "thompson", "linucb", "epsilon-greedy", "greedy"]),
+        "in_tool_loop": st.booleans(),
+        "preference": st.sampled_from(["", "cheap", "cost=60,latency=0", "fast,max_cost_usd=1e-4"]),
+        "provider": st.one_of(
+            st.none(),
+            st.builds(
+                ProviderRules, order=st.permutations(["a-backend", "b-backend", "x"]).map(tuple)
+            ),
+        ),
+    }
+)
+asked = st.one_of(plain, plain, cascades)
+PRICES = {"a": 1.0, "b": 0.2, "c": 40.0, "new": 0.0}
+
+
+@settings(max_examples=250)
+@given(streams, registered, st.floats(0, 1), priors, asked)
+def test_no_stream_of_facts_leaves_the_router_unable_to_choose(stream, models, floor, prior, call):
+    fold = Fold(SCHEMA, DIM, prior)
     for sequence, fact in stream:
         fold.apply(sequence, fact)
-    router = service(*(card(name, price_in=1.0, price_out=2.0) for name in models), fold=fold)
-    router._parameters = type(router._parameters)(gamma=25.0, exploration_floor=floor, seed=1)
+    config = Config(router=RouterConfig(exploration_floor=floor, seed=1))
+    cards = (card(name, price_in=PRICES[name], price_out=2 * PRICES[name]) for name in models)
+    router = service(*cards, fold=fold, config=config)
 
-    decision = router.route(route_call(features=features), NOW).decision
+    try:
+        decision = router.route(route_call(**call), NOW).decision
+    except RequestRefused:
+        # Only limits can leave nothing: each model is over one of them.
+        free = route_call(**call | {"max_cost_usd": 0.0, "max_latency_s": 0.0, "preference": ""})
+        dollars = min((x for x in (call["max_cost_usd"], 1e-4) if x), default=0.0)
+        if "max_cost_usd" not in call["preference"]:
+            dollars = call["max_cost_usd"]
+        for c in router.route(free, NOW).decision.candidates:
+            assert 0 < dollars < c.cost_usd or 0 < call["max_latency_s"] < c.latency_s
+        return
 
-    shares = [c.probability for c in decision.candidates]
-    assert decision.chosen in models
-    assert sorted(decision.plan) == sorted(models)
-    assert abs(sum(shares) - 1.0) <= 1e-12
-    assert min(shares) >= min(floor, 1 / len(models))
-    for candidate in decision.candidates:
-        assert 0.0 <= candidate.quality <= 1.0
-        assert math.isfinite(candidate.utility)
-    # Every number survives the log.
-    assert type(decision).decode(decision.encode()) == decision
+    candidates = {c.model: c for c in decision.candidates}
+    excluded = {e.model: e.reason for e in decision.exclusions}
+    assert candidates.keys() | excluded.keys() == set(models)
+    assert set(excluded.values()) <= {"price", "latency"}
+    # A model that is asked twice stands there twice.
+    assert set(decision.plan) == candidates.keys()
+    assert list(wrong_with_draw(decision)) == []
+    tier = min(c.tier for c in decision.candidates)
+    drawn = [c.probability for c in decision.candidates if c.tier == tier]
+    if decision.explore and decision.cascade is None:
+        assert min(drawn) >= min(floor, 1 / len(drawn))
+    for c in decision.candidates:
+        assert 0.0 <= c.quality <= 1.0
+        figures = (c.quality_std, c.cost_usd, c.cost_std, c.latency_s, c.latency_std)
+        assert all(math.isfinite(figure) and figure >= 0.0 for figure in figures)
+        assert math.isfinite(c.utility)
+        assert not 0 < call["max_cost_usd"] < c.cost_usd
+        assert not 0 < call["max_latency_s"] < c.latency_s
+    # Every number survives the log, and the decision is made again from what is in it.
+    logged = type(decision).decode(decision.encode())
+    assert logged == decision
+    assert redecide(logged, fold.learner) == decision
 
 
 @settings(max_examples=60)
-@given(streams, st.integers(0, 40))
-def test_a_checkpoint_anywhere_changes_nothing(stream, cut):
-    straight, first = Fold(SCHEMA, DIM), Fold(SCHEMA, DIM)
+@given(streams, st.integers(0, 40), priors)
+def test_a_checkpoint_anywhere_changes_nothing(stream, cut, prior):
+    straight, first = Fold(SCHEMA, DIM, prior), Fold(SCHEMA, DIM, prior)
     for sequence, fact in stream:
         straight.apply(sequence, fact)
     for sequence, fact in stream[:cut]:
         first.apply(sequence, fact)
-    second = load(dump(first), SCHEMA, DIM)
+    second = load(dump(first), SCHEMA, DIM, prior)
     for sequence, fact in stream[cut:]:
         second.apply(sequence, fact)
 

@@ -29,7 +29,7 @@ def test_what_runs_already_bears_its_part_up_to_the_slots(in_flight: int, share:
     busy = msgspec.structs.replace(replica, in_flight=in_flight)
     registry = Registry(msgspec.structs.replace(shot, replicas={name: busy}), 6)
 
-    assert registry.backend("a-backend", NOW).share_of(8.0) == share
+    assert registry.backend("a-backend", NOW).hour_share * 8.0 == share
 
 
 def test_what_a_model_server_has_from_others_is_in_the_queue_too() -> None:

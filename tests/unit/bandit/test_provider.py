@@ -3,10 +3,22 @@
 import msgspec
 import pytest
 
+from localforge.bandit import Fold
 from localforge.config import Config
 from localforge.contracts.openrouter import MaxPrice, ProviderObject, ProviderRules
 from localforge.errors import RequestRefused
-from tests.routing import NOW, card, probabilities, route_call, service
+from localforge.router.service import RouterService
+from tests.routing import (
+    DIM,
+    NOW,
+    SCHEMA,
+    View,
+    card,
+    probabilities,
+    route_call,
+    service,
+    snapshot,
+)
 
 CARDS = (
     card("a", price_in=1.0, price_out=2.0),
@@ -92,11 +104,35 @@ def test_rules_cannot_widen_the_zones():
 
 
 def test_what_a_client_writes_is_strict_and_what_travels_is_not():
-    with pytest.raises(msgspec.ValidationError, match="quantizations"):
-        msgspec.json.decode(b'{"quantizations": ["int4"]}', type=ProviderObject)
-    written = msgspec.json.decode(
-        b'{"order": ["x"], "max_price": {"prompt": 1}}', type=ProviderObject
-    )
-    travelled = msgspec.msgpack.decode(msgspec.msgpack.encode(written), type=ProviderRules)
+    with pytest.raises(msgspec.ValidationError, match="privacy"):
+        msgspec.json.decode(b'{"privacy": "max"}', type=ProviderObject)
+    newer = msgspec.msgpack.encode({"order": ["x"], "max_price": {"prompt": 1, "new": 2}, "new": 3})
+
+    travelled = msgspec.msgpack.decode(newer, type=ProviderRules)
 
     assert travelled == ProviderRules(order=("x",), max_price=MaxPrice(prompt=1))
+
+
+def test_backends_known_to_be_slower_than_wished_come_after_all_others():
+    speeds = {"a-backend": (20.0, 0.2), "b-backend": (80.0, 3.0), "c-backend": (0.0, 0.0)}
+
+    def tiers(**rules):
+        known = snapshot(*CARDS)
+        replicas = {
+            name: msgspec.structs.replace(
+                replica, tokens_per_s=speeds[name][0], first_token_s=speeds[name][1]
+            )
+            for name, replica in known.replicas.items()
+        }
+        found = msgspec.structs.replace(known, replicas=replicas)
+        router = RouterService(Config(), View(found), Fold(SCHEMA, DIM))
+        call = route_call(zones=("local", "cloud"), provider=ProviderRules(**rules))
+        decision = router.route(call, NOW).decision
+        return {candidate.model: candidate.tier for candidate in decision.candidates}
+
+    assert tiers() == {"a": 0, "b": 0, "c": 0}
+    assert tiers(min_tokens_per_s=50.0) == {"a": 1, "b": 0, "c": 0}
+    assert tiers(max_first_token_s=1.0) == {"a": 0, "b": 1, "c": 0}
+    assert tiers(min_tokens_per_s=50.0, max_first_token_s=1.0) == {"a": 1, "b": 1, "c": 0}
+    # Within an order, and behind all of it.
+    assert tiers(order=("a-backend",), min_tokens_per_s=50.0) == {"a": 2, "b": 1, "c": 1}

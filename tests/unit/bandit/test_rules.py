@@ -120,6 +120,19 @@ def test_rules_stand_in_for_a_learned_policy_while_nothing_is_known():
     assert (made.rule, made.weights, made.policy) == ("", {}, f"matching.{VERSION}")
 
 
+def test_rules_do_not_stand_in_for_a_policy_that_the_request_names():
+    made = decide(config("matching"), policy="greedy")
+
+    assert (made.policy, made.rule) == (f"greedy.{VERSION}", "")
+
+
+def test_a_request_may_ask_for_what_the_configuration_appoints():
+    asked = config("matching", static={"coder": 1.0})
+
+    assert decide(asked, policy="static").chosen == "coder"
+    assert decide(asked, policy="rules", domain="code").rule == "code"
+
+
 def test_a_card_with_a_score_is_knowledge():
     known = [msgspec.structs.replace(model, published_score=0.7) for model in CARDS]
 

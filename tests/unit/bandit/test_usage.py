@@ -1,5 +1,8 @@
 """Answer length and speed."""
 
+import math
+
+import numpy as np
 import pytest
 
 from localforge.bandit.usage import (
@@ -21,7 +24,9 @@ def predict(usage, model="m", domain="general", max_tokens=0):
 def test_nobody_seen_means_the_priors():
     expected = LENGTH_PRIOR, FIRST_TOKEN_PRIOR + LENGTH_PRIOR * TOKEN_PRIOR
 
-    assert predict(UsageModel()) == pytest.approx(expected)
+    found = predict(UsageModel())
+    assert (found.tokens, found.seconds) == pytest.approx(expected)
+    assert found.tokens_std == pytest.approx(LENGTH_PRIOR)
 
 
 def test_length_is_learned_per_model_and_domain():
@@ -31,9 +36,9 @@ def test_length_is_learned_per_model_and_domain():
         usage.learn(outcome(f"g{index}", "m", tokens=100, domain="general"))
         usage.learn(outcome(f"o{index}", "other", tokens=10, domain="general"))
 
-    assert predict(usage, domain="code")[0] > 700
-    assert predict(usage, domain="general")[0] < 200
-    assert predict(usage, "other")[0] < 60
+    assert predict(usage, domain="code").tokens > 700
+    assert predict(usage, domain="general").tokens < 200
+    assert predict(usage, "other").tokens < 60
 
 
 def test_a_new_model_borrows_from_the_others():
@@ -41,7 +46,7 @@ def test_a_new_model_borrows_from_the_others():
     for index in range(60):
         usage.learn(outcome(f"o{index}", "other", tokens=10))
 
-    assert predict(usage, "new")[0] < LENGTH_PRIOR / 2
+    assert predict(usage, "new").tokens < LENGTH_PRIOR / 2
 
 
 def test_speed_is_split_into_first_token_and_rest():
@@ -49,11 +54,11 @@ def test_speed_is_split_into_first_token_and_rest():
     for index in range(200):
         usage.learn(outcome(f"o{index}", "m", tokens=101, first_token_s=1.0, total_s=6.0))
 
-    tokens, seconds = predict(usage)
-    assert tokens == pytest.approx(101, rel=0.05)
-    assert seconds == pytest.approx(1.0 + 101 * 0.05, rel=0.05)
+    found = predict(usage)
+    assert found.tokens == pytest.approx(101, rel=0.05)
+    assert found.seconds == pytest.approx(1.0 + 101 * 0.05, rel=0.05)
     # Half the tokens take half the time after the first.
-    assert predict(usage, max_tokens=50)[1] == pytest.approx(1.0 + 50 * 0.05, rel=0.05)
+    assert predict(usage, max_tokens=50).seconds == pytest.approx(1.0 + 50 * 0.05, rel=0.05)
 
 
 def test_an_answer_that_was_cut_off_does_not_teach_that_answers_are_short():
@@ -61,11 +66,11 @@ def test_an_answer_that_was_cut_off_does_not_teach_that_answers_are_short():
     for index in range(50):
         usage.learn(outcome(f"o{index}", "m", tokens=5, finish_reason="length"))
 
-    assert predict(usage)[0] == LENGTH_PRIOR
+    assert predict(usage).tokens == LENGTH_PRIOR
 
 
 def test_the_callers_bound_caps_the_prediction():
-    assert predict(UsageModel(), max_tokens=7)[0] == 7.0
+    assert predict(UsageModel(), max_tokens=7).tokens == 7.0
 
 
 @pytest.mark.parametrize(
@@ -103,3 +108,70 @@ def test_the_number_of_means_is_bounded():
 
     assert len(table.entries()) == MAX_KEYS
     assert table.entries()[0].key == ("m", "10")
+
+
+def test_the_spread_of_values_starts_plain_and_then_follows_a_change():
+    mean = RecentMean()
+    values = [3.0, 8.0, 1.0, 12.0, 7.0]
+    for value in values:
+        mean.update(value)
+    assert mean.std == pytest.approx(np.std(values))
+    for _ in range(200):
+        mean.update(5.0)
+
+    assert mean.std < 0.1
+
+
+def seconds_std(found):
+    return math.hypot(found.pace * found.tokens_std, math.sqrt(found.timing_variance))
+
+
+def test_two_standard_deviations_hold_most_of_what_answers_turn_out_to_be():
+    usage, random = UsageModel(), np.random.default_rng(3)
+    within = []
+    for index in range(600):
+        tokens, first = int(random.gamma(4.0, 60.0)) + 2, random.gamma(9.0, 0.1)
+        seconds = first + (tokens - 1) * random.gamma(16.0, 0.02 / 16)
+        before = predict(usage)
+        if index >= 100:
+            within.append(
+                (
+                    abs(tokens - before.tokens) < 2 * before.tokens_std,
+                    abs(seconds - before.seconds) < 2 * seconds_std(before),
+                )
+            )
+        fact = outcome(f"o{index}", "m", tokens=tokens, first_token_s=first, total_s=seconds)
+        assert usage.learn(fact)
+
+    # 95 % of a Gaussian; the figures also doubt their means. Seed 3.
+    assert all(0.92 <= share <= 0.995 for share in np.mean(within, axis=0))
+    assert predict(usage).tokens_std == pytest.approx(120.0, rel=0.3)
+
+
+def test_how_far_models_are_apart_is_doubt_about_a_new_one():
+    usage = UsageModel()
+    for index in range(100):
+        usage.learn(outcome(f"s{index}", "short", tokens=10))
+        usage.learn(outcome(f"l{index}", "long", tokens=1000))
+
+    assert predict(usage, "new").tokens_std > 400
+    assert predict(usage, "short").tokens_std < 150
+
+
+@pytest.mark.parametrize("cap", [20, 256, 700, 10_000])
+def test_a_bound_on_the_tokens_also_bounds_how_they_vary(cap):
+    drawn = np.random.default_rng(5).normal(LENGTH_PRIOR, LENGTH_PRIOR, 200_000)
+
+    found = predict(UsageModel(), max_tokens=cap)
+
+    expected = np.std(np.minimum(drawn, cap))
+    assert found.tokens_std == pytest.approx(expected, rel=0.02)
+
+
+def test_a_table_is_restored_with_its_spread():
+    table, again = MeanTable(1.0), MeanTable(1.0)
+    for value in (1.0, 4.0, 2.0):
+        table.update([("m", "")], value)
+    again.restore(table.entries())
+
+    assert again.blend([("m", "")]) == table.blend([("m", "")])

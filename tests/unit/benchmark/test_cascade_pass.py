@@ -66,8 +66,17 @@ def usable(count: int) -> Stream:
     return given
 
 
-def test_dearer_models_than_the_strong_one_are_not_offered() -> None:
-    assert [offer.model for offer in usable(10).offers] == ["one", "two", "best"]
+def test_every_model_is_offered_whose_answers_are_told() -> None:
+    given = pairs(10)
+    answers = given.outcomes.answers
+    untold = given._replace(
+        outcomes=given.outcomes._replace(answers=(answers[0], (), *answers[2:]))
+    )
+
+    assert [offer.model for offer in usable(10).offers] == ["one", "two", "best", "dear"]
+    silent = for_cascade(untold)
+    assert silent is not None
+    assert [offer.model for offer in silent.offers] == ["one", "best", "dear"]
 
 
 def test_without_answers_there_is_no_cascade() -> None:

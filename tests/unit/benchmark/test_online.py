@@ -41,6 +41,23 @@ def test_scores_of_later_questions_change_nothing_before_them() -> None:
     assert not np.array_equal(first.chosen, again.chosen)
 
 
+def test_tokens_and_costs_of_models_that_were_not_chosen_change_nothing() -> None:
+    given = stream()
+    rows = order(len(given.questions), 1)
+    first = play(given, POLICY, rows, WEIGHT)
+    other = np.ones_like(given.outcomes.scores, dtype=bool)
+    other[first.rows, first.chosen] = False
+    changed = given.outcomes._replace(
+        prompt_tokens=np.where(other, 9_000.0, given.outcomes.prompt_tokens),
+        completion_tokens=np.where(other, 9_000.0, given.outcomes.completion_tokens),
+        costs=np.where(other, 7.0, given.outcomes.costs),
+    )
+
+    again = play(given._replace(outcomes=changed), POLICY, rows, WEIGHT)
+
+    assert np.array_equal(first.chosen, again.chosen)
+
+
 def test_a_pass_can_be_repeated_and_another_order_draws_anew() -> None:
     given = stream()
     rows = order(len(given.questions), 0)

@@ -29,6 +29,40 @@ def test_every_policy_and_reference_has_a_row(result: protocol.Result) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("names", "prior", "plan"),
+    [
+        (
+            (),
+            None,
+            {
+                "none": ("default", "cascade", "linucb", "thompson"),
+                "shipped": ("default", "cascade", "goal"),
+            },
+        ),
+        ((), "none", {"none": ("default", "cascade", "linucb", "thompson")}),
+        (
+            (),
+            "shipped",
+            {"shipped": ("default", "cascade", "goal"), "none": ("linucb", "thompson")},
+        ),
+        (("igw",), "shipped", {"shipped": ("igw",)}),
+        (("igw",), None, {"none": ("igw",), "shipped": ("igw",)}),
+    ],
+)
+def test_learning_references_are_measured_beside_whatever_prior(
+    names: tuple[str, ...], prior: str | None, plan: dict[str, tuple[str, ...]]
+) -> None:
+    assert protocol.plan_of(names, prior) == plan
+
+
+def test_a_reference_is_one_run_and_the_router_one_for_each_order(result: protocol.Result) -> None:
+    orders = {row.policy: row.orders for row in result.rows}
+
+    assert orders.pop("default") == 2
+    assert set(orders.values()) == {1}
+
+
 def test_rows_have_exactly_the_documented_fields(result: protocol.Result) -> None:
     document = msgspec.json.decode(msgspec.json.encode(Report(result.rows)))
 

@@ -51,6 +51,19 @@ def test_every_line_is_there_and_what_was_not_measured_says_so(result: Result) -
     assert {line.reached for line in lines if line.is_met is None} == {"not measured"}
 
 
+def test_parts_of_the_same_data_have_lines_each(result: Result) -> None:
+    parts = [
+        result._replace(outcomes=result.outcomes._replace(name=f"mmlu_routellm.{part}"))
+        for part in ("dev", "holdout")
+    ]
+    lines = targets.reached(parts, lambda: TIMING)
+
+    cold = [line for line in lines if line.measure == "APGR, cold start, one pass"]
+    assert [line.data for line in cold] == ["mmlu_routellm.dev", "mmlu_routellm.holdout"]
+    assert cold[0].reached == cold[1].reached != "not measured"
+    assert [line.data for line in lines if line.data.startswith("mmlu_helm")] == ["mmlu_helm"] * 4
+
+
 def test_other_data_has_no_yardstick(result: Result) -> None:
     other = result._replace(outcomes=result.outcomes._replace(name="other"))
 
@@ -62,6 +75,23 @@ def test_both_cascades_have_a_line_and_ask_the_same() -> None:
 
     assert {target.prior for target in cascades} == {"none", "shipped"}
     assert {(target.required, target.aim) for target in cascades} == {(0.58, 0.65)}
+
+
+@pytest.mark.parametrize(
+    ("lost", "is_met"),
+    [((0.03, 0.04), True), ((0.02, 0.05), False), ((0.02, 0.02), False), ((0.05, 0.05), False)],
+)
+def test_a_floor_is_judged_as_a_goal_for_loss_is(
+    result: Result, lost: tuple[float, ...], is_met: bool
+) -> None:
+    strong = result.ends.strong
+    points = tuple(Point(strong.cost, strong.accuracy - loss) for loss in lost)
+    goal = Goal(min_quality=strong.accuracy - 0.035)
+
+    lines = targets.reached([with_goal(result, goal, points)], lambda: TIMING)
+
+    (line,) = (line for line in lines if line.measure.startswith("goal"))
+    assert (line.is_met, line.required) == (is_met, "1 points")
 
 
 @pytest.mark.parametrize(

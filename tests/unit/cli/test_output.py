@@ -29,6 +29,24 @@ def test_a_table_shows_nothing_as_a_dash_and_numbers_short(capsys: pytest.Captur
     ]
 
 
+def test_a_tight_table_of_models_fits_into_a_usual_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("model", "zone", "$ in", "$ out", "context", "state", "tok/s")
+    name = "Qwen/Qwen2.5-Coder-32B-Instruct"
+
+    output.print_table(
+        "Models", columns, [(name, "local", 0.125, 0.6, 131_072, "up", 41.23)], tight=True
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if name in line] == [
+        [name, "local", "0.125", "0.6", "131072", "up", "41.23"]
+    ]
+
+
 def test_a_name_in_square_brackets_is_shown(capsys: pytest.CaptureFixture[str]):
     audit_shadow._show(ShadowComparison(0.0).finish())
 

@@ -18,7 +18,7 @@ from localforge.contracts.trust import Label
 from localforge.edge.health import Dependency, State
 from localforge.edge.routes import UNMATCHED
 from localforge.errors import DependencyUnavailable
-from tests.unit.edge.lane import BODY, CHAT, completed, decided, delta
+from tests.unit.edge.lane import BODY, CHAT, completed, decided, delta, failed, summary
 
 CHAT_PATH = "/v1/chat/completions"
 
@@ -316,8 +316,40 @@ async def test_a_request_leaves_one_log_line_without_content(http, edge):
     assert (line["event"], line["route"], line["status"]) == ("request", CHAT_PATH, 200)
     assert line["request_id"] == line["decision_id"] == edge.lane.sent[0].request_id
     assert (line["model"], line["zone"], line["attempts"]) == ("tiny", "local", 1)
+    assert line["cost_usd"] == summary(edge.lane.sent[0]).cost_usd
     assert "hello" not in str(line)
     assert "Bearer" not in str(line)
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/messages"])
+@pytest.mark.parametrize(
+    ("stream", "begun"), [(False, False), (True, False), (True, True)], ids=str
+)
+async def test_a_failure_has_the_cost_of_what_was_tried(http, edge, path, stream, begun):
+    def script(lane, call):
+        if begun:
+            lane.emit(delta(call, "half", first=True))
+        lane.emit(failed(call, summary=summary(call, cost_usd=0.25)))
+
+    edge.lane.script = script
+    with capture_logs() as lines:
+        _, headers, _ = await ask(
+            http, edge, "POST", path, json=CHAT | {"stream": stream, "max_tokens": 9}
+        )
+
+    (line,) = lines
+    assert (line["cost_usd"], line["error"]) == (0.25, "backend_unavailable")
+    # What a stream has begun with cannot say what it will cost.
+    assert headers.get("x-localforge-cost-usd") == (None if begun else "0.25000000")
+
+
+async def test_a_failure_that_nobody_has_an_account_of_has_no_cost(http, edge):
+    edge.lane.script = lambda lane, call: lane.emit(failed(call))
+    with capture_logs() as lines:
+        _, headers, _ = await ask(http, edge, "POST", CHAT_PATH, data=BODY)
+
+    assert "cost_usd" not in lines[0]
+    assert "x-localforge-cost-usd" not in headers
 
 
 async def test_head_is_get_without_a_body(http, edge):

@@ -40,7 +40,8 @@ def request(body: dict | None = None, **changes) -> ChatRequested:
 
 
 async def test_an_answer_is_the_result_with_what_was_decided(door, lane, replies):
-    await door.on_request(request(label=Label.RESTRICTED, preference="cheap"), "reply.1")
+    asked = request(label=Label.RESTRICTED, preference="cheap", policy="greedy")
+    await door.on_request(asked, "reply.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     (reply, result), call = replies.sent[0], lane.sent[0]
@@ -48,6 +49,7 @@ async def test_an_answer_is_the_result_with_what_was_decided(door, lane, replies
     assert bytes(result.response) == completion(call)
     assert (result.model, result.zone, result.decision_id) == ("tiny", "local", call.request_id)
     assert (call.declared_label, call.preference) == (Label.RESTRICTED, "cheap")
+    assert call.policy == "greedy"
     assert call.cascade is None
 
 

@@ -3,12 +3,14 @@
 import msgspec
 import pytest
 
+from localforge.bandit.policies import POLICIES as RULES
 from localforge.config import KeyConfig
 from localforge.contracts.trust import Label
 from localforge.edge.body import read_chat
 from localforge.edge.keys import ApiKey, KeyRing
 from localforge.edge.options import Options, read_options
 from localforge.errors import ConfigError, RequestRefused
+from localforge.request.options import POLICIES
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -123,8 +125,29 @@ def test_a_cascade_is_as_the_key_says_where_the_request_says_nothing(headers, ex
 
 
 @pytest.mark.parametrize(
+    ("headers", "body", "expected"),
+    [
+        ({}, {}, "thompson"),
+        ({"x-localforge-label": "internal"}, {}, "thompson"),
+        ({}, {"localforge": {"policy": "epsilon-greedy"}}, "epsilon-greedy"),
+        ({"x-localforge-policy": "Greedy"}, {"localforge": {"policy": "igw"}}, "greedy"),
+    ],
+)
+def test_the_policy_comes_from_header_then_body_then_key(headers, body, expected):
+    assert options(headers, ApiKey(id="k", policy="thompson"), **body).policy == expected
+
+
+def test_every_policy_of_the_router_can_be_asked_for_and_no_other():
+    assert set(POLICIES) == set(RULES)
+    for name in RULES:
+        assert options(localforge={"policy": name}).policy == name
+
+
+@pytest.mark.parametrize(
     ("headers", "body", "param", "says"),
     [
+        ({"x-localforge-policy": "best"}, {}, "x-localforge-policy", "thompson"),
+        ({}, {"localforge": {"policy": "best"}}, "localforge.policy", "matching, igw"),
         ({"x-localforge-preference": "best"}, {}, "x-localforge-preference", "cheap"),
         ({}, {"preference": "best"}, "preference", "quality, balanced, cheap, fast"),
         ({}, {"localforge": {"preference": ""}}, "localforge.preference", "fast"),
@@ -152,6 +175,17 @@ def test_a_trace_context_is_taken_and_a_malformed_one_ignored():
 
     assert options({"traceparent": trace}).traceparent == trace
     assert options({"traceparent": "00-zz"}).traceparent == ""
+
+
+def test_a_key_brings_the_defaults_of_its_configuration():
+    configured = KeyConfig(
+        id="k", secret="env:K", preference="cheap", cascade=True, policy="thompson"
+    )
+    key = KeyRing([configured], lambda _: "s-one").authenticate({b"x-api-key": b"s-one"})
+
+    found = options(None, key)
+
+    assert (found.preference, found.cascade, found.policy) == ("cheap", True, "thompson")
 
 
 def ring(**secrets: str) -> KeyRing:

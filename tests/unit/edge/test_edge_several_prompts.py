@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import openai
 import pytest
+from structlog.testing import capture_logs
 
 from localforge.contracts.chat import Usage
 from localforge.contracts.live import ChatCall
@@ -108,6 +109,28 @@ async def test_one_failure_is_the_answer_and_calls_the_others_off(edge, client):
     await wait_until(
         lambda: {first, third} <= set(edge.lane.cancelled), description="the others are called off"
     )
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_failure_has_the_cost_of_what_was_answered_before_it(edge, stream):
+    def script(lane: Lane, call: ChatCall) -> None:
+        if prompt_of(call) != "three":
+            echo(lane, call)
+        else:
+            lane.emit(failed(call, summary=summary(call, cost_usd=0.25)))
+
+    edge.lane.script = script
+    asked = {"model": "auto", "prompt": PROMPTS, "stream": stream}
+    with capture_logs() as lines:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{edge.url}/v1/completions", json=asked) as answer,
+        ):
+            await answer.read()
+
+    assert lines[0]["cost_usd"] == pytest.approx(0.252)
+    told = answer.headers.get("x-localforge-cost-usd")
+    assert told == (None if stream else "0.25200000")
 
 
 async def test_a_failure_after_content_ends_the_stream_with_an_error_and_no_done(edge):

@@ -182,6 +182,36 @@ async def test_checks_send_a_broken_answer_on() -> None:
     assert sink.frames[0].summary.cost_usd == pytest.approx(2 * ATTEMPT_USD)
 
 
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+async def test_a_failing_answer_is_accepted_where_the_router_has_learned_to() -> None:
+    plan = msgspec.structs.replace(CHECKS, if_passed="cheap", if_failed="cheap")
+
+    sink, adapter = await run(plan, target("cheap"), target("strong"), cheap=REFUSAL)
+
+    assert (said(sink), asked(adapter)) == (REFUSAL, ["cheap"])
+
+
+async def test_a_passing_answer_is_sent_on_where_the_router_has_learned_to() -> None:
+    plan = msgspec.structs.replace(CHECKS, if_passed="strong", if_failed="strong")
+
+    sink, adapter = await run(
+        plan, target("cheap"), target("strong"), cheap="The sea is flat.", strong="It is wide."
+    )
+
+    assert (said(sink), asked(adapter)) == ("It is wide.", ["cheap", "strong"])
+    assert sink.frames[0].summary.cost_usd == pytest.approx(2 * ATTEMPT_USD)
+
+
+async def test_a_clear_defect_is_never_accepted() -> None:
+    plan = msgspec.structs.replace(CHECKS, if_passed="cheap", if_failed="cheap")
+
+    sink, adapter = await run(plan, target("cheap"), target("strong"), cheap=" ", strong="Wide.")
+
+    assert (said(sink), asked(adapter)) == ("Wide.", ["cheap", "strong"])
+
+
 async def test_an_answer_at_hand_is_delivered_when_the_model_asked_next_fails() -> None:
     failure = BackendUnavailable("down", code="backend_down")
 

@@ -5,6 +5,7 @@ import pytest
 from localforge.contracts.cards import Capability
 from localforge.features import FeatureExtractor
 from localforge.features.cues import cues_of
+from localforge.features.demand import is_fixed
 
 HI = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -58,6 +59,21 @@ def _observe():
 )
 def test_needs_follow_from_the_fields(observe, fields, needs):
     assert observe(**fields).needs == needs
+
+
+@pytest.mark.parametrize(
+    ("fields", "fixed"),
+    [
+        ({}, False),
+        ({"seed": 0}, False),
+        ({"temperature": 0}, False),
+        ({"seed": 0, "temperature": 0.0}, True),
+        ({"seed": 1, "temperature": 0.5}, False),
+        ({"seed": None, "temperature": 0}, False),
+    ],
+)
+def test_a_seed_and_temperature_zero_together_fix_the_answer(fields, fixed):
+    assert is_fixed(fields) is fixed
 
 
 def test_a_streaming_reader_is_less_patient_than_a_batch(observe):

@@ -52,12 +52,14 @@ def test_every_option_of_the_live_lane_holds_here_too():
         "cascade": True,
         "max_cost_usd": 0.01,
         "max_latency_ms": 1500,
+        "policy": "thompson",
     }
     found = call({"localforge": asked, "provider": {"zdr": True}})
 
     assert (found.preference, found.deadline) == ("cheap", 1_030.0)
     assert (found.allow_fallback, found.cascade) == (False, True)
     assert (found.max_cost_usd, found.max_latency_s) == (0.01, 1.5)
+    assert found.policy == "thompson"
     assert found.provider is not None
     assert found.provider.zdr is True
 
@@ -68,6 +70,7 @@ def test_the_message_wins_but_for_the_shorter_deadline():
 
     assert (found.preference, found.deadline, found.cascade) == ("fast", 1_020.0, False)
     assert call({"preference": "quality"}).preference == "quality"
+    assert call({"localforge": {"policy": "igw"}}, policy="Greedy").policy == "greedy"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_the_message_wins_but_for_the_shorter_deadline():
     [
         ({"localforge": {"label": "topsecret"}}, "localforge.label", "invalid_value"),
         ({"localforge": {"label": 3}}, "localforge.label", "invalid_type"),
+        ({"localforge": {"policy": "best"}}, "localforge.policy", "invalid_value"),
         ({"localforge": {"privacy": "max"}}, "localforge", "invalid_value"),
         ({"localforge": {"deadline_s": 0}}, "localforge.deadline_s", "invalid_value"),
         ({"localforge": {"max_cost_usd": -1}}, "localforge.max_cost_usd", "invalid_value"),

@@ -56,6 +56,15 @@ def test_a_profile_travels_with_the_untouched_call(service):
     assert routed.profile.profile_s > 0
 
 
+def test_it_tells_whether_the_caller_has_fixed_the_answer(service):
+    messages = [{"role": "user", "content": "hi"}]
+    bodies = ({"messages": messages, "seed": 1, "temperature": t} for t in (0, 1))
+
+    profiles = [service.profile(call_of(body=json.dumps(b).encode()), NOW).profile for b in bodies]
+
+    assert [profile.fixed for profile in profiles] == [True, False]
+
+
 def test_the_seal_covers_body_zones_and_time(service):
     call = call_of()
     seal = service.profile(call, NOW).seal

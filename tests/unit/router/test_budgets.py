@@ -5,14 +5,24 @@ import math
 import msgspec
 import pytest
 
-from localforge.bandit import Fold
+from localforge.bandit import Fold, redecide
 from localforge.bandit.budget import Spending
 from localforge.config import Config
 from localforge.config.sections import KeyConfig
 from localforge.errors import RequestRefused, StateError
 from localforge.router.companions import Companions
 from localforge.router.service import RouterService
-from tests.routing import DIM, NOW, SCHEMA, View, card, outcome, route_call, snapshot
+from tests.routing import (
+    DIM,
+    NOW,
+    SCHEMA,
+    View,
+    card,
+    feedback,
+    outcome,
+    route_call,
+    snapshot,
+)
 
 HOUR = 3600.0
 FREE, PRICED = card("free"), card("priced", price_in=10.0, price_out=10.0, quality_prior=0.9)
@@ -65,6 +75,17 @@ def test_a_model_dearer_than_what_is_left_is_out():
     decision = found.route(route_call(key_id="team"), NOW).decision
 
     assert [(e.model, e.reason) for e in decision.exclusions] == [("priced", "price")]
+
+
+def test_a_decision_within_what_is_left_is_made_again_bit_for_bit():
+    found = router(FREE, PRICED, card("other", quality_prior=0.2), facts=[spent(1, 0.9999)])
+    for number in range(30):
+        fact = feedback(f"f{number}", ("free", "priced")[number % 2], float(number % 2))
+        found.fold.apply(number + 1, fact)
+    decision = found.route(route_call(key_id="team"), NOW).decision
+
+    assert [e.model for e in decision.exclusions] == ["priced"]
+    assert redecide(decision, found.fold.learner) == decision
 
 
 def test_when_nothing_fits_into_what_is_left_the_budget_is_the_reason():
@@ -121,3 +142,21 @@ def test_a_stored_state_goes_on_and_a_damaged_one_is_refused():
     assert (again.sequence, again.spent_usd("team", "hour", NOW)) == (9, 0.25)
     with pytest.raises(StateError, match="damaged"):
         Spending.load(data[:-1])
+
+
+def test_a_cascade_whose_calls_do_not_fit_together_is_not_begun():
+    cards = (
+        card("cheap", price_out=100.0, quality_prior=0.7),
+        card("other", price_out=110.0, quality_prior=0.7),
+        card("strong", price_out=600.0, quality_prior=0.95),
+    )
+    # 16 tokens of each: 0.0016, 0.00176 and 0.0096 dollars.
+    asked = {"key_id": "team", "cascade": True, "max_tokens": 16, "preference": "cost=6,latency=0"}
+
+    for left, fits in ((1.0, True), (0.0110, False)):
+        found = router(*cards, usd=1.0, facts=[spent(1, 1.0 - left)])
+        decision = found.route(route_call(prompt_tokens=1, **asked), NOW).decision
+
+        assert {c.model for c in decision.candidates} == {"cheap", "other", "strong"}
+        assert (decision.cascade is not None) is fits
+        assert redecide(decision, found.fold.learner) == decision

@@ -3,12 +3,15 @@
 import msgspec
 import pytest
 
+from localforge.bandit import Fold
+from localforge.bandit.parameters import VERSION
 from localforge.config import Config, PolicyConfig
 from localforge.config.sections import RouterConfig
-from localforge.contracts.cards import Capability
+from localforge.contracts.cards import Capability, RegistrySnapshot
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
-from tests.routing import NOW, View, card, probabilities, route_call, service, snapshot
+from localforge.router.service import RouterService
+from tests.routing import DIM, NOW, SCHEMA, View, card, probabilities, route_call, service, snapshot
 
 CHEAP_AND_STRONG = (
     card("cheap", price_in=0.1, price_out=0.1, quality_prior=0.6),
@@ -164,6 +167,40 @@ def test_a_cascade_is_as_the_request_says_then_as_its_preference_is_configured(
     assert router.route(route_call(**asked), NOW).decision.cascade_wanted is wanted
 
 
+@pytest.mark.parametrize("name", ["greedy", "epsilon-greedy", "thompson", "linucb", "igw"])
+def test_the_policy_that_a_request_names_decides_it(name):
+    config = Config(router=RouterConfig(exploration_floor=0.0, width=0.4))
+    router = service(*CHEAP_AND_STRONG, config=config)
+
+    usual = router.route(route_call(), NOW).decision
+    made = router.route(route_call(policy=name), NOW).decision
+
+    assert (usual.policy, usual.policy_stated) == (f"matching.{VERSION}", False)
+    assert (made.policy, made.policy_stated) == (f"{name}.{VERSION}", True)
+    assert made.policy_hash != usual.policy_hash
+    expected = {"greedy": [0.0, 1.0], "linucb": [0.0, 1.0], "epsilon-greedy": [0.2, 0.8]}
+    shares = sorted(probabilities(made).values())
+    assert shares == pytest.approx(expected.get(name, shares))
+    assert shares != pytest.approx(sorted(probabilities(usual).values()))
+
+
+def test_no_cascade_by_default_for_a_request_that_names_its_policy():
+    router = service(*CHEAP_AND_STRONG, config=Config(router=RouterConfig(cascade=True)))
+
+    assert not router.route(route_call(policy="greedy"), NOW).decision.cascade_wanted
+    asked = route_call(policy="greedy", cascade=True)
+    assert router.route(asked, NOW).decision.cascade_wanted
+
+
+@pytest.mark.parametrize(("name", "says"), [("best", "matching, igw"), ("static", "router.static")])
+def test_a_policy_that_cannot_decide_is_refused_with_what_to_do(name, says):
+    with pytest.raises(RequestRefused) as caught:
+        service(*CHEAP_AND_STRONG).route(route_call(policy=name), NOW)
+
+    assert (caught.value.status, caught.value.param) == (400, "policy")
+    assert says in caught.value.message
+
+
 def test_the_decision_names_the_key_that_may_read_it():
     routed = service(*CHEAP_AND_STRONG).route(route_call(key_id="web"), NOW)
 
@@ -205,6 +242,17 @@ def test_the_registry_going_away_changes_nothing():
     router._source = View(msgspec.structs.replace(snapshot(card("a")), fresh=False))
 
     assert router.route(route_call(), NOW + 3600).decision.chosen == "a"
+
+
+@pytest.mark.parametrize("model", ["auto", "claude"])
+def test_while_the_registry_was_never_read_no_model_is_said_to_be_unknown(model):
+    router = RouterService(Config(), View(RegistrySnapshot()), Fold(SCHEMA, DIM))
+
+    with pytest.raises(RequestRefused, match="cannot be read yet") as caught:
+        router.route(route_call(model=model), NOW)
+
+    assert (caught.value.status, caught.value.code) == (503, "registry_unavailable")
+    assert caught.value.retry_after_s == 1.0
 
 
 def test_an_empty_registry_says_what_to_do():
