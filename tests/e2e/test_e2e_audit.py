@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from localforge.bus.permissions import ROUTER
+from localforge.contracts import subjects
+from localforge.contracts.facts import DecisionMade
 from localforge.trust import ensure_key_pair
 from tests.e2e.stack import Provider, Stack, running
 from tests.support import wait_until
@@ -173,3 +177,26 @@ def test_a_router_of_somebody_else_is_refused(audited: Stack, tmp_path: Path):
     assert "you trust key" in other.stderr
     assert "router file" in damaged.stderr
     assert (other.returncode, damaged.returncode) == (1, 1)
+
+
+async def test_replay_names_a_decision_that_was_not_made_as_logged(audited: Stack):
+    """The last test: its log is no longer one that a router has written."""
+    async with audited.nats("admin") as admin:
+        last = await admin.jetstream().get_last_msg(subjects.FEEDBACK.name, subjects.decision("*"))
+    changed = msgspec.structs.replace(
+        DecisionMade.decode(last.data or b""),
+        decision_id="01hqforged0000000000000000",
+        propensity=0.123,
+    )
+    async with audited.nats(ROUTER) as router:
+        await router.jetstream().publish(
+            subjects.decision(changed.decision_id), changed.encode(), timeout=20
+        )
+
+    told = _told(audited.cli("audit", "replay", "--json"), code=1)
+    shown = audited.cli("audit", "replay")
+
+    assert (told["mismatched"], shown.returncode) == (1, 1)
+    assert [m["decision_id"] for m in told["mismatches"]] == [changed.decision_id]
+    assert shown.stdout.startswith("MISMATCH")
+    assert changed.decision_id in shown.stdout

@@ -317,10 +317,13 @@ def test_validate_shows_what_a_configuration_means(small: Stack):
     ("text", "said"),
     [
         ("[edge]\nprot = 1", "`edge.prot`: there is no such key; did you mean `port`?"),
-        ('[edge]\nport = "x"', "`edge.port`: expected a whole number, got 'x'"),
+        ('[edge]\nport = "x"', "`edge.port`: expected a whole number, got text of 1"),
         ("[edge", "not valid TOML"),
-        ('[aliases]\na = "b"', "alias `a` points at 'b', which no backend has"),
-        (BACKEND.format(name="x", zone="local", url="nowhere"), "got 'nowhere'"),
+        ('[aliases]\na = "b"', "alias `a` points at `b`, which no backend has"),
+        (
+            BACKEND.format(name="x", zone="local", url="nowhere"),
+            "it begins with neither http",
+        ),
     ],
 )
 def test_validate_names_what_is_wrong(small: Stack, tmp_path: Path, text: str, said: str):

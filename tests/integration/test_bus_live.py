@@ -214,3 +214,22 @@ async def test_a_bus_says_whether_it_is_connected(provisioned_server: Provisione
     await asyncio.sleep(0)
 
     assert (before, during, bus.connected) == (False, True, False)
+
+
+async def test_a_bus_that_closes_without_a_broker_reconnects_no_more(
+    provisioned_server: ProvisionedServer,
+):
+    bus = Bus(provisioned_server.config, "edge")
+    await bus.connect()
+    await provisioned_server.close()  # whose own clients reconnect too
+    await provisioned_server.supervisor.remove("nats")
+    await wait_until(_reconnecting, description="the reconnecting")
+
+    await bus.close()
+
+    assert (bus.client.is_closed, _reconnecting()) == (True, [])
+
+
+def _reconnecting() -> list[str]:
+    names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    return [name for name in names if name.endswith("._attempt_reconnect")]

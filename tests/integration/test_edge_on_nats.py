@@ -121,6 +121,16 @@ async def test_a_chat_waits_for_a_lane_that_is_just_starting(edge, http, request
     assert response.status == 200
 
 
+async def test_a_chat_needs_no_stream(edge, http, lane, provisioned_server):
+    """The streams take what a request leaves behind; none of them is in its way."""
+    admin = await provisioned_server.connect(ADMIN)
+    for stream in subjects.STREAMS:
+        await admin.jetstream().delete_stream(stream.name)
+
+    async with http.post(f"{edge.url}/v1/chat/completions", json=CHAT) as response:
+        assert (response.status, await response.json()) == (200, {"ok": True})
+
+
 async def test_a_client_that_hangs_up_is_broadcast(edge, http, lane, provisioned_server):
     admin = await provisioned_server.connect(ADMIN)
     cancels = []

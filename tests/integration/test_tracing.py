@@ -1,15 +1,12 @@
 """Spans reach a collector over OTLP, below the caller's own span, and carry no content."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from nats.js.errors import NotFoundError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from localforge.config import BackendConfig, Config, SealConfig
@@ -25,6 +22,7 @@ from localforge.telemetry import gen_ai, tracing
 from localforge.trust import ensure_key_pair
 from tests.fakes.backend import FakeAdapter, KeepingSink
 from tests.fakes.calls import VERIFIER, execute_call
+from tests.fakes.collector import FakeCollector, spans_of
 from tests.support import wait_until
 from tests.support_nats import ProvisionedServer
 
@@ -32,46 +30,19 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 
 
-class FakeCollector(BaseHTTPRequestHandler):
-    """A fake OpenTelemetry collector: takes OTLP over HTTP and keeps it."""
-
-    received: list[bytes]
-
-    def do_POST(self) -> None:
-        self.received.append(self.rfile.read(int(self.headers["content-length"])))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(name="received")
 def _received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    FakeCollector.received = []
-    server = HTTPServer(("127.0.0.1", 0), FakeCollector)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv(tracing.ENDPOINT, endpoint)
-    tracing.configure("test", {tracing.ENDPOINT: endpoint})
-    try:
-        yield FakeCollector.received
-    finally:
-        tracing.shutdown()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with FakeCollector().serving() as collector:
+        monkeypatch.setenv(tracing.ENDPOINT, collector.url)
+        tracing.configure("test", {tracing.ENDPOINT: collector.url})
+        try:
+            yield collector.received
+        finally:
+            tracing.shutdown()
 
 
 def _spans(received: list[bytes]) -> dict[str, Any]:
-    return {
-        span.name: span
-        for body in received
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    }
+    return {span.name: span for span in spans_of(received)}
 
 
 def test_a_services_span_hangs_below_the_edges_and_that_below_the_clients(

@@ -14,7 +14,10 @@ from localforge.contracts.facts import OutcomeObserved
 
 FADING = 0.01
 """Weight of a new value once a hundred are known: tokenizers and templates hardly ever change."""
-TOKENS_PRIOR = 500.0
+MOST = 4.0
+"""Bound on the share of one answer, and its inverse below: an attachment that the profiler cannot
+count must not set the price of the next requests."""
+TOKENS_PRIOR = 100.0
 """Tokens that are taken for billed as they were counted before the first answer."""
 
 
@@ -60,13 +63,14 @@ class Billing:
 
     def learn(self, outcome: OutcomeObserved) -> None:
         """Take a successful outcome; without both counts it says nothing."""
-        billed, counted = outcome.usage.prompt_tokens, outcome.counted_tokens
-        if outcome.usage.estimated or not (0 < billed <= MOST_TOKENS and counted > 0):
+        told, counted = outcome.usage.prompt_tokens, min(outcome.counted_tokens, MOST_TOKENS)
+        if outcome.usage.estimated or told <= 0 or counted <= 0:
             return
+        billed = min(max(told, counted / MOST), counted * MOST)
         keys = _domain_keys(outcome.domain)
         expected = counted * self.by_domain.predict(keys)
-        self.by_model.learn(((outcome.model, ""),), billed, min(expected, MOST_TOKENS))
-        self.by_domain.learn(keys, billed, min(counted, MOST_TOKENS))
+        self.by_model.learn(((outcome.model, ""),), billed, expected)
+        self.by_domain.learn(keys, billed, counted)
 
 
 def _domain_keys(domain: str) -> tuple[Key, ...]:

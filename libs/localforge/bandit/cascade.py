@@ -44,6 +44,19 @@ CURIOSITY = 2.0
 last model is worth there is seen by asking it only. So a cold start asks it on every difference."""
 
 
+class Rates(NamedTuple):
+    """What the caller gives up quality for."""
+
+    cost: float
+    """Utility per US dollar."""
+    latency: float = 0.0
+    """Utility per second."""
+
+    def price(self, candidate: Candidate) -> float:
+        """Return what asking a model takes off the quality of its answer."""
+        return self.cost * candidate.cost_usd + self.latency * candidate.latency_s
+
+
 class Chain(msgspec.Struct, frozen=True, array_like=True):
     """Three models: the pair to ask first, and the one to escalate to.
 
@@ -127,14 +140,14 @@ class Cascade:
         self._learned: dict[tuple[Acceptance, Belief], Correction] = {}
 
     def worth(
-        self, candidates: Sequence[Candidate], chain: Chain, cost_weight: float, hope: float
+        self, candidates: Sequence[Candidate], chain: Chain, rates: Rates, hope: float
     ) -> float:
         """Return the utility that asking the pair of a chain may lead to.
 
         Args:
             candidates: The eligible models with their predictions, those of the chain among them.
             chain: The pair and the last.
-            cost_weight: Utility per US dollar.
+            rates: Of the request.
             hope: By how much the last model may be better than predicted, at least 0. A cascade
                 asks one model last, so that of the others nothing is learned: what they may be
                 worth counts, too.
@@ -142,34 +155,34 @@ class Cascade:
         first, second, last = _of(chain, candidates)
         quality = min(last.quality + hope, 1.0)
         beliefs = self._beliefs(chain.qualities(first.quality, second.quality, quality))
-        together = _expected(chain, beliefs, cost_weight * last.cost_usd)
-        return together - cost_weight * (first.cost_usd + second.cost_usd)
+        together = _expected(chain, beliefs, rates.price(last))
+        return together - rates.price(first) - rates.price(second)
 
     def plan(
-        self, candidates: Sequence[Candidate], chain: Chain, cost_weight: float, decision_id: str
+        self, candidates: Sequence[Candidate], chain: Chain, rates: Rates, decision_id: str
     ) -> Plan:
         """Choose between asking one candidate alone and asking the pair.
 
         Args:
             candidates: The eligible models with their predictions, those of the chain among them.
             chain: The pair and the last.
-            cost_weight: Utility per US dollar.
+            rates: Of the request.
             decision_id: Keys the draw.
         """
         first, second, last = _of(chain, candidates)
         qualities = chain.qualities(first.quality, second.quality, last.quality)
         beliefs = self._beliefs(qualities)
-        escalation = cost_weight * last.cost_usd
+        escalation = rates.price(last)
         together = _expected(chain, beliefs, escalation)
         if chain.is_repeat:
             # A model that repeats itself may repeat what is wrong with it, too.
             together -= CAUTION * first.quality_std
         alone = [
-            candidate.quality - CAUTION * candidate.quality_std - cost_weight * candidate.cost_usd
+            candidate.quality - CAUTION * candidate.quality_std - rates.price(candidate)
             for candidate in candidates
         ]
         drawn, probabilities = self._draw(
-            [*alone, together - cost_weight * (first.cost_usd + second.cost_usd)],
+            [*alone, together - rates.price(first) - rates.price(second)],
             [*(c.quality_std for c in candidates), self._doubt(qualities.test, Belief.AGREE)],
             f"{decision_id}.plan",
         )

@@ -22,10 +22,9 @@ KEPT = 0.998
 and one that is sent on is never judged, so without this a model would be sent on for ever."""
 SURE = 2.0
 """Standard deviations by which the plain rule must be wrong to be left."""
-FAILED_BELOW = 0.5
-"""Score of the checks below which an answer has failed them."""
-LATEST = 1024
-"""Failed checks that are remembered until a verdict on the same answer comes."""
+LATEST = 4096
+"""Failed checks, of all models, that are remembered until a verdict on the same answer comes; a
+later one takes the answer for one that passed."""
 MAX_MODELS = 256
 """Further ones are not learned of."""
 
@@ -44,8 +43,6 @@ class CheckedState(msgspec.Struct, frozen=True, array_like=True):
     """Everything learned."""
 
     tallies: tuple[Tally, ...] = ()
-    failing: tuple[int, ...] = ()
-    """Hashes of the answers whose failed checks wait for a verdict, oldest first."""
 
 
 class Estimate(NamedTuple):
@@ -62,11 +59,12 @@ class Checked:
 
     def __init__(self) -> None:
         self._tallies: dict[str, Tally] = {}
-        self._failing = RecentIds(LATEST)
+        self.failing = RecentIds(LATEST)
+        """Answers whose failed checks wait for a verdict: of one stream, so nothing to export."""
 
     def note_failure(self, decision_id: str, model: str) -> None:
         """Remember that a delivered answer has failed its checks."""
-        self._failing.add(f"{decision_id} {model}")
+        self.failing.add(f"{decision_id} {model}")
 
     def note_answer(self, model: str) -> None:
         """Take that a model has answered, whatever became of it."""
@@ -84,7 +82,7 @@ class Checked:
             if len(self._tallies) >= MAX_MODELS:
                 return
             tally = self._tallies[model] = Tally(model)
-        if f"{decision_id} {model}" in self._failing:
+        if f"{decision_id} {model}" in self.failing:
             tally.failed += 1.0
             tally.failed_good += score
         else:
@@ -110,16 +108,12 @@ class Checked:
         return Estimate(min(max(quality + lift, 0.0), 1.0), 0.5 / math.sqrt(seen))
 
     def state(self) -> CheckedState:
-        """Return everything learned; equal histories give equal states."""
-        return CheckedState(
-            tuple(tally for _, tally in sorted(self._tallies.items())),
-            tuple(self._failing.array().tolist()),
-        )
+        """Return what was learned; equal histories give equal states."""
+        return CheckedState(tuple(tally for _, tally in sorted(self._tallies.items())))
 
     def restore(self, state: CheckedState) -> None:
         """Take over a `state` into this fresh one."""
         self._tallies = {tally.model: tally for tally in state.tallies}
-        self._failing.restore(state.failing)
 
 
 def is_accepted(answer: Estimate, other: Estimate, *, passed: bool) -> bool:

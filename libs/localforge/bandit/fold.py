@@ -110,7 +110,8 @@ class Fold:
     def canonical(self) -> tuple[bytes, ...]:
         """Return the state as bytes, as `localforge.bandit.state` describes."""
         counts = {applied.value: count for applied, count in self.counts.items()}
-        return canonical_parts(self.learner, self.ids, self.sequence, counts)
+        failing = self.learner.checked.failing
+        return canonical_parts(self.learner, self.ids, failing, self.sequence, counts)
 
     def _read(self, sequence: int, applied: Applied) -> Applied:
         self.sequence = sequence
@@ -166,10 +167,10 @@ class Fold:
         # It brings cryptography along, and few routers ever import.
         from localforge.bandit.transfer import read_learner  # noqa: PLC0415
 
+        before = self.learner
         try:
-            self.learner = read_learner(
-                fact.file, self.learner.feature_schema, self.learner.dim, self.learner.prior
-            )
+            self.learner = read_learner(fact.file, before.feature_schema, before.dim, before.prior)
         except StateError:
             return Applied.STATE
+        self.learner.checked.failing = before.checked.failing
         return Applied.IMPORTED

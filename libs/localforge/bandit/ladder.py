@@ -11,8 +11,8 @@ import math
 import msgspec
 
 from localforge.bandit.belief import Acceptance
-from localforge.bandit.cascade import Cascade, Chain, Plan, Verdict
-from localforge.bandit.checked import FAILED_BELOW, Checked, Estimate, is_accepted
+from localforge.bandit.cascade import Cascade, Chain, Plan, Rates, Verdict
+from localforge.bandit.checked import Checked, Estimate, is_accepted
 from localforge.bandit.learner import Learner
 from localforge.contracts.facts import (
     Candidate,
@@ -21,6 +21,7 @@ from localforge.contracts.facts import (
     DecisionMade,
     FeedbackGiven,
 )
+from localforge.scoring.verdict import FAILED_BELOW
 
 COMPARABLE_TOKENS = 64.0
 """Longer answers are hardly ever the same, however right both are."""
@@ -42,18 +43,19 @@ def with_cascade(record: DecisionMade, learner: Learner) -> DecisionMade:
     if len(record.candidates) < 2 or len({c.tier for c in record.candidates}) > 1:
         return record
     cascade = learner.cascade.drawing(record.width, record.seed)
+    rates = Rates(record.cost_weight, record.latency_weight)
     chains = {chain: last for last in record.candidates if (chain := _chain(record, last))}
     # Two models say more than one twice, so that a pair comes first wherever there is one.
     pairs = {chain: last for chain, last in chains.items() if not chain.is_repeat} or chains
     worth = {
-        chain: cascade.worth(record.candidates, chain, record.cost_weight, _doubt(last))
+        chain: cascade.worth(record.candidates, chain, rates, _doubt(last))
         for chain, last in pairs.items()
     }
     if not worth:
         best = min(record.candidates, key=lambda c: (-c.quality, c.cost_usd))
         return _checked(record, best, learner.checked)
     chain = max(worth, key=worth.__getitem__)
-    plan = cascade.plan(record.candidates, chain, record.cost_weight, record.decision_id)
+    plan = cascade.plan(record.candidates, chain, rates, record.decision_id)
     *alone, pair = plan.probabilities
     asked = (chain.first, chain.second, chain.last) if plan.asks_pair else plan.models
     agreed = cascade.verdict(plan, record.decision_id, agree=True)
@@ -156,7 +158,7 @@ def _checked(record: DecisionMade, last: Candidate, checked: Checked) -> Decisio
         return record
     first = next(c for c in record.candidates if c.model == record.chosen)
     models = (first.model, last.model)
-    escalation = record.cost_weight * last.cost_usd + record.latency_weight * last.latency_s
+    escalation = Rates(record.cost_weight, record.latency_weight).price(last)
     other = Estimate(last.quality - escalation, last.quality_std)
     passed = checked.estimate(first.model, first.quality, passed=True)
     failed = checked.estimate(first.model, first.quality, passed=False)

@@ -51,7 +51,7 @@ class Learner:
 
     @property
     def tables(self) -> tuple[MeanTable, ...]:
-        """Every table of means, in a fixed order: with `arms` and `cascade` the whole state."""
+        """Every table of means, in a fixed order: beside `arms`, `cascade`, `checked`."""
         return (*self.usage.tables, *self.billing.tables)
 
     @property

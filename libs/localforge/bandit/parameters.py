@@ -8,6 +8,7 @@ import msgspec
 from localforge.bandit import belief, billing, cascade, checked, drift, prior, ridge, usage
 from localforge.bandit.policies import DEFAULT, POLICIES, Outlook
 from localforge.config import RouterConfig
+from localforge.scoring.verdict import FAILED_BELOW
 
 LEARNER = "levels.v4"
 """Name and version of the learners' arithmetic; a state of another one is not read."""
@@ -46,7 +47,7 @@ CONSTANTS_HASH = hashlib.blake2b(
             checked.SHRINKAGE,
             checked.KEPT,
             checked.SURE,
-            checked.FAILED_BELOW,
+            FAILED_BELOW,
             checked.LATEST,
             checked.MAX_MODELS,
             usage.FADING,
@@ -56,6 +57,7 @@ CONSTANTS_HASH = hashlib.blake2b(
             usage.FIRST_TOKEN_PRIOR,
             usage.TOKEN_PRIOR,
             billing.FADING,
+            billing.MOST,
             billing.TOKENS_PRIOR,
             tuple(prior.level_of(None, None, price, price) for price in (0.0, 1.0, 30.0)),
             prior.level_of(None, 0.5, 0.0, 0.0),

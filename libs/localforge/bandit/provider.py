@@ -4,12 +4,59 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from localforge.bandit.eligible import Backend, Eligibility
+from localforge.config import BackendConfig, find_vendor
 from localforge.contracts.cards import ModelCard
 from localforge.contracts.facts import Exclusion
 from localforge.contracts.openrouter import ProviderRules
 from localforge.contracts.trust import LOCAL_ZONE
+from localforge.errors import RequestRefused
 
 PREFERENCE_OF_SORT = {"price": "cheap", "throughput": "fast", "latency": "fast"}
+
+
+class KnownProviders:
+    """The names that a request may ignore: of backends and of zones.
+
+    Args:
+        backends: As configured. With one at OpenRouter every name is known, because it may be that
+            of a provider there.
+    """
+
+    def __init__(self, backends: Iterable[BackendConfig]) -> None:
+        named = [*backends]
+        self._configured = frozenset(
+            name for backend in named for name in (backend.name, backend.zone)
+        )
+        self._asks_providers = any(
+            "provider" in find_vendor(backend.vendor, address).knows
+            for backend in named
+            if backend.kind == "openai"
+            for address in backend.addresses
+        )
+
+    def check(self, rules: ProviderRules, cards: Iterable[ModelCard]) -> None:
+        """Refuse to ignore what nobody is called: a misspelt name would not be ignored.
+
+        Args:
+            rules: The request's.
+            cards: What is registered; backends may be there that are not configured.
+
+        Raises:
+            RequestRefused: 400; names what is known.
+        """
+        if not rules.ignore or self._asks_providers:
+            return
+        registered = {name for card in cards for name in (card.backend, card.zone)}
+        known = {LOCAL_ZONE, *self._configured, *registered}
+        lowered = {name.lower() for name in known}
+        for name in rules.ignore:
+            if name.lower() not in lowered:
+                raise RequestRefused(
+                    f"`provider.ignore`: no backend and no zone is called {name!r}; known: "
+                    f"{', '.join(sorted(known))}",
+                    code="invalid_value",
+                    param="provider.ignore",
+                )
 
 
 class Ruled(NamedTuple):

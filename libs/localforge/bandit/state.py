@@ -52,12 +52,18 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True):
     """How many ids are remembered."""
     beliefs: tuple[BeliefState, ...] = ()
     checked: CheckedState = CheckedState()
+    failing: tuple[int, ...] = ()
+    """Hashes of the answers whose failed checks wait for a verdict, oldest first."""
     prior: str = ""
     """Digest of the shipped prior that it was learned on top of; empty for none."""
 
 
 def canonical_parts(
-    learner: Learner, ids: RecentIds, sequence: int, counts: Mapping[str, int]
+    learner: Learner,
+    ids: RecentIds,
+    failing: RecentIds,
+    sequence: int,
+    counts: Mapping[str, int],
 ) -> tuple[bytes, ...]:
     """Return the header and the arrays as bytes, in the order they are stored in."""
     arms = learner.arms
@@ -87,6 +93,7 @@ def canonical_parts(
         ids=len(remembered),
         beliefs=learner.cascade.state(),
         checked=learner.checked.state(),
+        failing=tuple(failing.array().tolist()),
     )
     arrays = (np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arms.arrays())
     return msgspec.msgpack.encode(header), *arrays, remembered.tobytes()

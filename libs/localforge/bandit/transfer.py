@@ -150,7 +150,7 @@ _ADVICE = {
 
 
 def _parts(learner: Learner) -> tuple[bytes, ...]:
-    return canonical_parts(learner, RecentIds(), 0, {})
+    return canonical_parts(learner, RecentIds(), RecentIds(), 0, {})
 
 
 def _split(data: bytes) -> tuple[RouterFile, bytes]:

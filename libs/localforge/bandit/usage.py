@@ -1,8 +1,8 @@
 """Learned answer length per model and domain, first-token time and speed per backend and model.
 
-Each figure is a River statistic, blended from the general to the special: everything, then the
-model (or backend), then the pair, so that a figure nobody has seen starts at what is known of its
-kind. Only successful answers teach.
+Each figure is a mean with the interface of River's statistics, blended from the general to the
+special: everything, then the model (or backend), then the pair, so that a figure nobody has seen
+starts at what is known of its kind. Only successful answers teach.
 
 How far single values lie from their mean is followed and blended alike. Of everything that includes
 how far models are apart, and so it is what is not known of a new one.
@@ -228,7 +228,10 @@ class UsageModel:
 
 
 def _capped_std(mean: float, std: float, cap: float) -> float:
-    """Return the standard deviation of a Gaussian with everything above `cap` moved to it."""
+    """Return the standard deviation of a Gaussian with everything above `cap` moved to it.
+
+    Never more than half the cap: what lies between 0 and it cannot spread further.
+    """
     if std <= 0:
         return 0.0
     # Of ``max(cap - x, 0)``, which varies alike.
@@ -239,7 +242,7 @@ def _capped_std(mean: float, std: float, cap: float) -> float:
     left = room * below + edge
     variance = (room * room + std * std) * below + room * edge - left * left
     # Below 0 by rounding only.
-    return math.sqrt(max(variance, 0.0))
+    return min(math.sqrt(max(variance, 0.0)), cap / 2)
 
 
 def _length_keys(model: str, domain: str) -> tuple[Key, ...]:

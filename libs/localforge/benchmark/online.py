@@ -202,7 +202,8 @@ def outcome(outcomes: Outcomes, decision: DecisionMade, row: int, k: int) -> Out
         else Usage(),
         cost_usd=float(outcomes.costs[row, k]),
         domain=decision.domain,
-        counted_tokens=decision.prompt_tokens,
+        # With two models all calls are priced alike: there is nothing to learn of their lengths.
+        counted_tokens=decision.prompt_tokens if len(outcomes.models) > 2 else 0,
     )
 
 

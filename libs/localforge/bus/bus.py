@@ -127,9 +127,11 @@ class Bus:
             return
         await self.facts.close()
         self._closing = True
-        # A drain needs the broker; without it there is nobody to say goodbye to.
-        with suppress(NatsError, OSError, TimeoutError):
+        # A drain needs the broker; without it there is nobody to say goodbye to. uvloop raises a
+        # RuntimeError where nats-py writes to a connection that is gone.
+        with suppress(NatsError, OSError, TimeoutError, RuntimeError):
             await self._broker.stop()
+        await connection.end(self._client)
 
     async def forward(
         self, subject: str, message: Contract, *, reply: str = "", backend: str = ""

@@ -1,16 +1,21 @@
 """How a service connects: its own NATS user, its own inbox prefix, endless reconnects."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from localforge.config import NatsConfig
 from localforge.errors import ConfigError
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What the client buffers while the broker is away; more is refused to the caller."""
+
+_CANCEL_AGAIN_S = 0.1
 
 
 def inbox_prefix(user: str) -> str:
@@ -51,6 +56,22 @@ async def settle(client: Client) -> None:
     """
     await client.flush()
     await client.flush()
+
+
+async def end(client: Client) -> None:
+    """Close a client, whatever its state, and see that it has given up reconnecting.
+
+    A drain fails while the broker is away and leaves the endless reconnecting at work, and nats-py
+    takes the one cancel that an event loop sends at its end for an end of something else, so that
+    the process would never exit.
+    """
+    reconnecting = client._reconnection_task  # noqa: SLF001  # nats-py has no other way to it
+    if not client.is_closed:
+        with suppress(NatsError, OSError, RuntimeError):
+            await client.close()
+    while reconnecting is not None and not reconnecting.done():
+        reconnecting.cancel()
+        await asyncio.wait((reconnecting,), timeout=_CANCEL_AGAIN_S)
 
 
 def _password(path: str, user: str) -> str:

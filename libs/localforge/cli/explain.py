@@ -160,5 +160,5 @@ def _row(candidate: dict[str, Any], asked: Sequence[str]) -> tuple[str, ...]:
 
 def _plus_minus(value: float, std: float) -> str:
     """Show a figure as exactly as its standard deviation allows; three places without one."""
-    places = max(1 - math.floor(math.log10(std)), 0) if std > 0 else 3
+    places = min(max(1 - math.floor(math.log10(std)), 0), 6) if std > 0 else 3
     return f"{value:.{places}f}±{std:.{places}f}" if std > 0 else f"{value:.{places}f}"

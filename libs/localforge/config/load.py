@@ -9,12 +9,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from localforge.config.mistakes import find_mistakes
+from localforge.config.disclosure import is_plain_name, listed, named
+from localforge.config.mistakes import Place, find_mistakes
 from localforge.config.sections import (
     DISCOVERING,
     BackendConfig,
@@ -54,7 +55,7 @@ EMBEDDING_KINDS = ("ollama", "openai", "vllm")
 """Kinds of backends that can turn texts into vectors."""
 WITH_VERSION = frozenset({"openai", "vllm"})
 
-T = TypeVar("T")
+_QUOTED = re.compile(r"""\(?(['"]).{3,}\1,?\)?""", re.DOTALL)
 
 
 def load(
@@ -82,12 +83,13 @@ def load(
     _demand_zones(data, source)
     try:
         config = msgspec.convert(data, Config, strict=False)
-    except msgspec.ValidationError as exc:
+    except msgspec.ValidationError:
         told = [
-            f"{_origin(mistake.path, variables, source)}: {mistake}"
+            f"{_origin(mistake.place, variables, source)}: {mistake}"
             for mistake in find_mistakes(data, Config)
         ]
-        raise ConfigError("\n".join(told) or f"{source}: {exc}") from exc
+        # The decoder's own message repeats keys and values.
+        raise ConfigError("\n".join(told)) from None
     _check(config, source)
     return config
 
@@ -104,7 +106,10 @@ def resolve_secret(reference: str, environment: Mapping[str, str]) -> str:
     if kind == "env":
         value = environment.get(where, "")
         if not value:
-            raise ConfigError(f"secret `{reference}`: the environment variable {where} is not set")
+            name = where if is_plain_name(where) else "that it names"
+            raise ConfigError(
+                f"secret {named(reference)}: the environment variable {name} is not set"
+            )
         return value
     try:
         return Path(where).read_text().strip()
@@ -120,7 +125,10 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except OSError as exc:
         raise ConfigError(f"{path}: cannot read the configuration: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except tomllib.TOMLDecodeError as exc:
+        # It names keys that stand twice, and one of them may be a secret in the wrong place.
+        raise ConfigError(f"{path}: not valid TOML: {_QUOTED.sub('…', str(exc))}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ConfigError(f"{path}: not valid {kind}: {exc}") from exc
 
@@ -143,10 +151,9 @@ def _read_environment(
     return found, variables
 
 
-def _origin(path: str, variables: Mapping[str, str], source: str) -> str:
-    """Return where the value at a path comes from."""
-    section_and_key = re.match(r"[^.\[]*\.?[^.\[]*", path)
-    name = variables.get(section_and_key[0] if section_and_key else "")
+def _origin(place: Place, variables: Mapping[str, str], source: str) -> str:
+    """Return where the value at a place comes from."""
+    name = variables.get(".".join(place.keys[:2]))
     return f"environment {name}" if name else source
 
 
@@ -170,6 +177,26 @@ def is_on_site(host: str) -> bool:
     return address.is_loopback or address.is_private or address.is_link_local
 
 
+def _host(address: str) -> str:
+    """Return the host of an address; empty where none can be read, which is refused later."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _flaw(address: str) -> str:
+    """Return what keeps an address from being a URL of a server, without any part of it."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return "its host or its port cannot be read"
+    if parts.scheme not in ("http", "https"):
+        return "it begins with neither http:// nor https://"
+    return "" if parts.hostname else "it names no host"
+
+
 def _demand_zones(data: Mapping[str, Any], source: str) -> None:
     """Refuse a backend elsewhere that would be taken for a local one because nobody said so."""
     backends = data.get("backends", ())
@@ -180,10 +207,13 @@ def _demand_zones(data: Mapping[str, Any], source: str) -> None:
         urls = backend.get("urls")
         addresses = [backend.get("url") or (ANTHROPIC_URL if kind == "anthropic" else "")]
         addresses = urls if isinstance(urls, list) and urls else addresses
-        hosts = [urlsplit(str(address)).hostname or "" for address in addresses]
+        hosts = {_host(str(address)): str(address) for address in addresses}
         if host := next((host for host in hosts if host and not is_on_site(host)), ""):
+            # Where a password has a slash in it, what is read as the host is part of it.
+            told = "its host" if "@" in hosts[host] else f"the host {named(host)}"
             raise ConfigError(
-                f"{source}: backend `{backend.get('name')}`: `zone` is missing and {host} is not "
+                f"{source}: backend {named(str(backend.get('name', '')))}: `zone` is missing and "
+                f"{told} is not "
                 'known to be on this site; name its zone, for example zone = "cloud", or say '
                 'zone = "local" if confidential requests may go there'
             )
@@ -199,7 +229,7 @@ def _check(config: Config, source: str) -> None:
     if "auto" in models:
         raise ConfigError(f"{source}: `auto` is not a model's name: it asks for any of them")
     for backend in config.backends:
-        where = f"{source}: backend `{backend.name}`"
+        where = f"{source}: backend {named(backend.name)}"
         _check_kind(backend, where)
         _check_embeddings(backend, where)
     _check_zones(config, source)
@@ -212,16 +242,16 @@ def _check(config: Config, source: str) -> None:
     for alias, model in config.aliases.items():
         if model != "auto" and model not in models and not finds_more:
             raise ConfigError(
-                f"{source}: alias `{alias}` points at {model!r}, which no backend has; "
-                f"known: {', '.join(sorted(models)) or 'none'}"
+                f"{source}: alias {named(alias)} points at {named(model)}, which no backend has; "
+                f"known: {listed(sorted(models)) or 'none'}"
             )
         if alias in models or alias == "auto":
-            raise ConfigError(f"{source}: alias `{alias}` is also the name of a model")
+            raise ConfigError(f"{source}: alias {named(alias)} is also the name of a model")
 
 
 def _check_rules(router: RouterConfig, keys: Iterable[KeyConfig], source: str) -> None:
     asked = [("`router.policy`", router.policy)]
-    asked += [(f"key `{key.id}`: `policy`", key.policy) for key in keys if key.policy]
+    asked += [(f"key {named(key.id)}: `policy`", key.policy) for key in keys if key.policy]
     for where, policy in asked:
         if (policy == "static" and not router.static) or (policy == "rules" and not router.rules):
             raise ConfigError(
@@ -229,7 +259,7 @@ def _check_rules(router: RouterConfig, keys: Iterable[KeyConfig], source: str) -
             )
     _unique((rule.name for rule in router.rules), f"{source}: `router.rules`: two are named")
     for number, rule in enumerate(router.rules, start=1):
-        where = f"{source}: rule {rule.name!r}"
+        where = f"{source}: rule {named(rule.name)}"
         if not rule.models:
             raise ConfigError(f"{where}: `models` names no model")
         if rule.min_complexity > rule.max_complexity:
@@ -257,25 +287,17 @@ def _check_zones(config: Config, source: str) -> None:
         for zone in zones:
             if zone not in known:
                 raise ConfigError(
-                    f"{source}: `policy.zones.{label}`: no backend is in zone {zone!r}; known: "
-                    f"{', '.join(sorted(known))}"
+                    f"{source}: `policy.zones.{label}`: no backend is in zone {named(zone)}; "
+                    f"known: {listed(sorted(known))}"
                 )
 
 
 def _check_kind(backend: BackendConfig, where: str) -> None:
-    if backend.urls and (backend.url or backend.kind not in NEEDS_URL | MAY_HAVE_URL):
-        raise ConfigError(f"{where}: `urls` stands in place of `url`, where a `url` may stand")
-    _unique(backend.urls, f"{where}: `urls`: two are")
-    if backend.kind in NEEDS_URL or (any(backend.addresses) and backend.kind in MAY_HAVE_URL):
-        key = "urls" if backend.urls else "url"
-        for address in backend.addresses:
-            parts = urlsplit(address)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                shape = "http(s)://host[:port]" + ("/v1" if backend.kind in WITH_VERSION else "")
-                raise ConfigError(f"{where}: `{key}` must be {shape}, got {address!r}")
+    _check_addresses(backend, where)
     if backend.vendor and backend.vendor not in VENDORS:
         raise ConfigError(
-            f"{where}: there is no vendor {backend.vendor!r}; known: {', '.join(sorted(VENDORS))}"
+            f"{where}: there is no vendor {named(backend.vendor)}; "
+            f"known: {', '.join(sorted(VENDORS))}"
         )
     if backend.kind == "recorded" and not backend.data_file:
         raise ConfigError(f"{where}: `data_file` must name a parquet file of outcomes")
@@ -290,11 +312,24 @@ def _check_kind(backend: BackendConfig, where: str) -> None:
         raise ConfigError(f"{where}: `watts` needs `usd_per_kwh`")
 
 
+def _check_addresses(backend: BackendConfig, where: str) -> None:
+    if backend.urls and (backend.url or backend.kind not in NEEDS_URL | MAY_HAVE_URL):
+        raise ConfigError(f"{where}: `urls` stands in place of `url`, where a `url` may stand")
+    if len(set(backend.urls)) < len(backend.urls):
+        raise ConfigError(f"{where}: `urls`: two are the same")
+    if backend.kind in NEEDS_URL or (any(backend.addresses) and backend.kind in MAY_HAVE_URL):
+        key = "urls" if backend.urls else "url"
+        for address in backend.addresses:
+            if flaw := _flaw(address):
+                shape = "http(s)://host[:port]" + ("/v1" if backend.kind in WITH_VERSION else "")
+                raise ConfigError(f"{where}: `{key}` must be {shape}; {flaw}")
+
+
 def _check_embeddings(backend: BackendConfig, where: str) -> None:
     for model in backend.models:
         if Capability.EMBEDDINGS in model.capabilities and backend.kind not in EMBEDDING_KINDS:
             raise ConfigError(
-                f"{where}: model `{model.name}`: `embeddings` is a capability of the kinds "
+                f"{where}: model {named(model.name)}: `embeddings` is a capability of the kinds "
                 f"{', '.join(EMBEDDING_KINDS)} only"
             )
 
@@ -303,5 +338,5 @@ def _unique(names: Iterable[str], problem: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ConfigError(f"{problem} {name!r}")
+            raise ConfigError(f"{problem} {named(name)}")
         seen.add(name)

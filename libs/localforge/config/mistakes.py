@@ -1,7 +1,8 @@
 """What is wrong with a configuration: every mistake with its place, its value and what is allowed.
 
 The decoder stops at the first mistake and says neither the value nor what may stand there. Here,
-once it is known that there is one, each key is looked at by itself.
+once it is known that there is one, each key is looked at by itself. What may be a secret is
+described and not repeated (`localforge.config.disclosure`).
 """
 
 import difflib
@@ -14,12 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
+from localforge.config.disclosure import described, is_plain_key, is_plain_name, number_told
 from localforge.config.values import ModelName, Name, PreferenceText, SecretRef
 
-SECRETIVE = frozenset({"api_key", "credentials", "secret", "url", "urls"})
-"""Keys whose values are never shown: somebody may have put a password there."""
-SHOWN = 64
-"""Characters of a value that are."""
 _AT = re.compile(r" - at `.*`$")
 _WORDS = {
     "`float`": "a number",
@@ -29,6 +27,7 @@ _WORDS = {
     "`array`": "a list",
     "`object`": "a table",
 }
+_NUMERIC = re.compile("expected (a number|a whole number|true or false)")
 _PATTERNS = {
     Name: "of letters, digits, `-` and `_` that begins with a letter or digit",
     ModelName: "of letters, digits and `_.:/@+-` that begins with a letter or digit",
@@ -38,72 +37,98 @@ _PATTERNS = {
 """In words, what would be hard to read."""
 
 
+class Place(NamedTuple):
+    """Where something stands in a configuration."""
+
+    keys: tuple[str, ...] = ()
+    """From the outermost, as they are written; lists add none. Never shown: one may be a secret."""
+    path: str = ""
+    """As in `backends[0].models[1].price_in`, to be shown; empty for the whole."""
+
+    def key(self, name: str, shown: str) -> "Place":
+        """Return the place of a key's value."""
+        return Place((*self.keys, name), f"{self.path}.{shown}" if self.path else shown)
+
+    def item(self, index: int) -> "Place":
+        """Return the place of a list's item."""
+        return Place(self.keys, f"{self.path}[{index}]")
+
+
 class Mistake(NamedTuple):
     """One of them."""
 
-    path: str
-    """As in `backends[0].models[1].price_in`; empty for the whole."""
+    place: Place
     what: str
 
     def __str__(self) -> str:
         """Return it as it is printed."""
-        return f"`{self.path}`: {self.what}" if self.path else self.what
+        return f"`{self.place.path}`: {self.what}" if self.place.path else self.what
 
 
-def find_mistakes(data: Any, kind: Any, path: str = "") -> Iterator[Mistake]:
+_WHOLE = Place()
+
+
+def find_mistakes(data: Any, kind: Any, place: Place = _WHOLE) -> Iterator[Mistake]:
     """Find all that keeps `data` from being of a kind.
 
     Args:
         data: As read from TOML or JSON, or text from the environment.
         kind: A type, as it is written at a field of a `msgspec.Struct`.
-        path: Where `data` stands.
+        place: Where `data` stands.
     """
     bare = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     origin, inner = get_origin(bare), get_args(bare)
     if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
-        yield from _in_table(data, bare, path)
+        yield from _in_table(data, bare, place)
     elif (part := _part(bare, data)) is not None:
-        yield from find_mistakes(data, part, path)
+        yield from find_mistakes(data, part, place)
     elif origin in (tuple, frozenset) and isinstance(data, list):
         for index, value in enumerate(data):
-            yield from find_mistakes(value, inner[0], f"{path}[{index}]")
+            yield from find_mistakes(value, inner[0], place.item(index))
     elif origin is dict and isinstance(data, Mapping):
-        for key, value in data.items():
-            place = f"{path}.{key}"
-            found = [*_in_value(key, inner[0], place)]
-            yield from found or find_mistakes(value, inner[1], place)
+        for number, (key, value) in enumerate(data.items(), start=1):
+            inside = place.key(key, key if is_plain_name(key) else f"<key {number}>")
+            found = [*_in_value(key, inner[0], inside)]
+            yield from found or find_mistakes(value, inner[1], inside)
     else:
-        yield from _in_value(data, kind, path)
+        yield from _in_value(data, kind, place)
 
 
-def _in_table(data: Any, struct: type[msgspec.Struct], path: str) -> Iterator[Mistake]:
+def _in_table(data: Any, struct: type[msgspec.Struct], place: Place) -> Iterator[Mistake]:
     if not isinstance(data, Mapping):
-        yield Mistake(path, f"expected a table, got {_shown(data, path)}")
+        yield Mistake(place, f"expected a table, got {described(data)}")
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    for key, value in data.items():
-        place = f"{path}.{key}" if path else str(key)
+    for number, (key, value) in enumerate(data.items(), start=1):
         if key in fields:
-            yield from find_mistakes(value, fields[key].type, place)
+            yield from find_mistakes(value, fields[key].type, place.key(key, key))
         else:
+            shown = key if is_plain_key(key) else f"<key {number}>"
             told = _nearest(key, fields) or f"known: {', '.join(fields)}"
-            yield Mistake(place, f"there is no such key; {told}")
+            yield Mistake(place.key(key, shown), f"there is no such key; {told}")
     for name in fields.keys() - data.keys():
         if fields[name].required:
-            yield Mistake(f"{path}.{name}" if path else name, "it is missing")
+            yield Mistake(place.key(name, name), "it is missing")
 
 
-def _in_value(value: Any, kind: Any, path: str) -> Iterator[Mistake]:
+def _in_value(value: Any, kind: Any, place: Place) -> Iterator[Mistake]:
     try:
         msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as exc:
         allowed = _choices(kind)
         if allowed:
             expected = f"expected {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}"
-            told = _nearest(value, allowed)
+            near = _nearest(value, allowed)
+            is_shown = near and isinstance(value, str) and is_plain_name(value)
+            yield Mistake(
+                place,
+                f"{expected}, got {repr(value) if is_shown else described(value)}"
+                f"{near and f'; {near}'}",
+            )
         else:
-            expected, told = _in_words(str(exc)), ""
-        yield Mistake(path, f"{expected}, got {_shown(value, path)}{told and f'; {told}'}")
+            expected = _in_words(str(exc))
+            got = number_told(value) if _NUMERIC.match(expected) else described(value)
+            yield Mistake(place, f"{expected}, got {got}")
 
 
 def _in_words(reason: str) -> str:
@@ -143,14 +168,3 @@ def _choices(kind: Any) -> list[str]:
 def _nearest(text: Any, known: typing.Iterable[str]) -> str:
     near = difflib.get_close_matches(str(text), [*known], n=1)
     return f"did you mean `{near[0]}`?" if near else ""
-
-
-def _shown(value: Any, path: str) -> str:
-    keys = re.split(r"[.\[\]]+", path)
-    # The name of a key may itself be what is wrong.
-    if SECRETIVE.intersection(keys) and value != keys[-1]:
-        return "something else"
-    if isinstance(value, Mapping | list):
-        return "a table" if isinstance(value, Mapping) else "a list"
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

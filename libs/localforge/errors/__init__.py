@@ -20,6 +20,18 @@ and what to do. Messages never carry prompts, answers or secrets.
 
 from localforge.contracts.chat import ApiError
 
+_API_TYPES = {403: "permission_error", 429: "rate_limit_error", 504: "timeout_error"}
+
+
+def api_type(status: int) -> str:
+    """Return the `type` of an error with an HTTP status, in OpenAI's shape.
+
+    What is not the request's fault is never an `invalid_request_error`: clients take that for one
+    that no other try can help.
+    """
+    other = "api_error" if status >= 500 else "invalid_request_error"
+    return _API_TYPES.get(status, other)
+
 
 class LocalforgeError(Exception):
     """Base of all errors raised on purpose."""
@@ -27,8 +39,6 @@ class LocalforgeError(Exception):
     code = "internal"
     status = 500
     """The HTTP status the edge answers with."""
-    api_type = "api_error"
-    """OpenAI's error type."""
 
     def __init__(self, message: str, *, code: str = "", param: str | None = None) -> None:
         super().__init__(message)
@@ -36,6 +46,11 @@ class LocalforgeError(Exception):
         self.code = code or type(self).code
         self.param = param
         self.retry_after_s = 0.0
+
+    @property
+    def api_type(self) -> str:
+        """OpenAI's error type, which follows from the status."""
+        return api_type(self.status)
 
     def as_api_error(self) -> ApiError:
         """Return the error in OpenAI's shape."""
@@ -97,7 +112,6 @@ class RequestRefused(PermanentError):  # noqa: N818
     """
 
     code = "invalid_request"
-    api_type = "invalid_request_error"
 
     def __init__(
         self, message: str, *, code: str = "", param: str | None = None, status: int = 400
@@ -110,7 +124,6 @@ class BackendRefused(PermanentError):  # noqa: N818
     """A model server said the request is wrong; its status and words are passed on."""
 
     code = "backend_refused"
-    api_type = "invalid_request_error"
 
     def __init__(
         self, message: str, *, status: int, code: str = "", param: str | None = None
@@ -124,7 +137,6 @@ class DeadlineExceeded(PermanentError):  # noqa: N818
 
     code = "deadline_exceeded"
     status = 504
-    api_type = "timeout_error"
 
 
 class StateError(PermanentError):
@@ -138,7 +150,6 @@ class ContractError(LocalforgeError):
 
     code = "contract"
     status = 400
-    api_type = "invalid_request_error"
 
 
 class ConfigError(LocalforgeError, ValueError):

@@ -160,11 +160,14 @@ def _sentences(record: DecisionMade, plan: CascadePlan, cases: tuple[Case, ...])
         drawn = f"; drawn with probability {case.probability:.3f}" if plan.test != CHECKS else ""
         good = ", ".join(f"{model} {belief:.2f}" for model, belief in case.beliefs.items())
         believed = f" Believed good: {good}." if good else ""
-        yield f"{_WHEN[case.when].format(before[0])}{expected}, {does}{drawn}.{believed}"
+        # The executor never delivers what is clearly broken while another model can be asked.
+        accepted = case.when == "failed" and case.deliver != last
+        unless = ", unless it is empty, a loop or broken JSON" if accepted else ""
+        yield f"{_WHEN[case.when].format(before[0])}{expected}, {does}{unless}{drawn}.{believed}"
     if cases and plan.escalation:
         dear = next(c for c in record.candidates if c.model == last)
         terms = f"{record.cost_weight:.4g} · {dear.cost_usd:.6f} US dollars"
-        if plan.test == CHECKS and record.latency_weight:
+        if record.latency_weight:
             terms += f" + {record.latency_weight:.4g} · {dear.latency_s:.1f} seconds"
         yield f"Asking {last} costs {plan.escalation:.4f} of quality: {terms}."
 

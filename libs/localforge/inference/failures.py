@@ -136,7 +136,7 @@ def cannot_say(what: str, param: str) -> BackendUnavailable:
         param: The request's field.
     """
     error = BackendUnavailable(what, code="backend_cannot")
-    error.param, error.status, error.api_type = param, 400, "invalid_request_error"
+    error.param, error.status = param, 400
     return error
 
 

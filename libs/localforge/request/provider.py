@@ -20,7 +20,8 @@ def rules_of(written: Written) -> ProviderRules | None:
 
     Members that mean nothing here are dropped: `quantizations`, `sort.partition`, and in
     `max_price` the prices per request, image and sound, which no model here has. A backend at
-    OpenRouter gets the object as it came.
+    OpenRouter gets the object of a chat request as it came; one of embeddings goes by the rules
+    here alone.
 
     Raises:
         RequestRefused: It asks for models whose answers others may be trained on, which is not

@@ -1,5 +1,5 @@
 """Score an answer without a judge: checks of its form, and what they count for."""
 
-from localforge.scoring.verdict import Verdict, judge
+from localforge.scoring.verdict import FAILED_BELOW, Verdict, judge
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["FAILED_BELOW", "Verdict", "judge"]

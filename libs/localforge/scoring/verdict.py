@@ -23,6 +23,7 @@ FITS_FORM_WEIGHT = 0.25
 """It also has a form that was asked for and is easily missed: JSON, code that parses."""
 FORM_CHECKS = frozenset({"valid_json", "parsable_code"})
 FAILED_BELOW = 0.5
+"""Score of a check, or of all of them, below which an answer has failed."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -101,6 +101,7 @@ def create_app(
             Route("GET", "/openapi.json", _fixed(encode(document(release)))),
         ],
         HostGuard(config.host, config.hosts, keys),
+        service.new_id,
     )
 
 

@@ -29,6 +29,7 @@ ON_DISCONNECT = "localforge.on_disconnect"
 ANSWER = "localforge.answer"
 """ASGI extension of `EdgeProtocol`: `call` takes status, headers and body of a whole answer and
 writes it, unless there is more to it than that; then it returns False and has done nothing."""
+REQUEST_ID = b"x-request-id"
 OWN_HEADERS = b"x-localforge-"
 """Begins headers that say what may become of a request; of two of them one would be lost."""
 GUARDED_HEADERS = frozenset({b"host", b"origin"})
@@ -80,6 +81,7 @@ class HttpRequest:
     Attributes:
         error_shape: Of the API that the request speaks.
         headers: Lower-case names; of a repeated header the last.
+        id: Its request id, in the header `x-request-id` of every answer.
         repeated: A header that is there more than once and must not be; usually empty.
         status: Of the answer, 0 until it has begun.
         on_disconnect: Takes what is called when the client hangs up, or None; one at a time.
@@ -93,6 +95,7 @@ class HttpRequest:
         "error_shape",
         "facts",
         "headers",
+        "id",
         "in_events",
         "method",
         "on_disconnect",
@@ -103,8 +106,11 @@ class HttpRequest:
         "status",
     )
 
-    def __init__(self, scope: Message, receive: Receive, send: Send, started_at: float) -> None:
+    def __init__(
+        self, scope: Message, receive: Receive, send: Send, started_at: float, request_id: str
+    ) -> None:
         headers = scope["headers"]
+        self.id = request_id
         self.headers: dict[bytes, bytes] = dict(headers)
         self.repeated = _repeated(headers) if len(headers) != len(self.headers) else ""
         self.method: str = scope["method"]
@@ -184,7 +190,12 @@ class HttpRequest:
         """Answer with one body."""
         self.status = status
         length = str(len(body)).encode()
-        every = [(b"content-type", kind), (b"content-length", length), *headers]
+        every = [
+            (b"content-type", kind),
+            (b"content-length", length),
+            (REQUEST_ID, self.id.encode()),
+            *headers,
+        ]
         if self._answer is not None and self._answer(status, every, body):
             return
         await self._send({"type": "http.response.start", "status": status, "headers": every})
@@ -227,6 +238,7 @@ class HttpRequest:
                     (b"cache-control", b"no-cache"),
                     # nginx would otherwise collect the events before it passes them on.
                     (b"x-accel-buffering", b"no"),
+                    (REQUEST_ID, self.id.encode()),
                     *headers,
                 ],
             }

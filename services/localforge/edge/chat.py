@@ -105,6 +105,7 @@ class ChatEndpoint:
             dry_run=dry_run,
             may_stream=not dry_run and operation is Operation.CHAT,
             operation=operation,
+            request_id=request.id,
         )
         await self._run(request, exchange, translation, explained)
 
@@ -112,7 +113,7 @@ class ChatEndpoint:
         self, request: HttpRequest, key: ApiKey | None, body: bytes, translation: Translation
     ) -> None:
         """Answer a request of another API that was received and translated already."""
-        exchange = self._service.accept(body, request.headers, key)
+        exchange = self._service.accept(body, request.headers, key, request_id=request.id)
         await self._run(request, exchange, translation, _explained)
 
     async def _run(
@@ -139,7 +140,6 @@ class ChatEndpoint:
             exchange.close()
             call = exchange.call
             request.facts.update(
-                request_id=call.request_id,
                 requested=log.clipped(call.model),
                 stream=call.stream,
                 key=call.key_id,
@@ -176,12 +176,11 @@ class ChatEndpoint:
             raise BackendUnavailable("a part of an answer came where a whole one was asked")
 
     def _headers(self, request: HttpRequest, exchange: Exchange, frame: AnyFrame) -> list[Header]:
-        headers = [(b"x-request-id", exchange.call.request_id.encode())]
         if isinstance(frame, Failed):
             request.facts["error"] = frame.error.code
         summary: Summary | None = getattr(frame, "summary", None)
         if summary is None:
-            return headers
+            return []
         overhead_s = max(perf_counter() - request.started_at - summary.upstream_s, 0.0)
         _observe_overhead(overhead_s)
         request.facts.update(
@@ -191,7 +190,7 @@ class ChatEndpoint:
             fallbacks=summary.fallbacks,
             overhead_ms=round(overhead_s * 1000, 3),
         )
-        headers += [
+        headers = [
             (b"x-localforge-decision", summary.decision_id.encode()),
             (b"x-localforge-model", summary.model.encode()),
             (b"x-localforge-zone", summary.zone.encode()),

@@ -43,5 +43,5 @@ class CompletionsEndpoint:
             asked.n if isinstance(asked.n, int) else 1,
             include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         )
-        exchanges = self._service.accept_all(chats, request.headers, key)
+        exchanges = self._service.accept_all(chats, request.headers, key, request.id)
         await Several(request, exchanges, merge).run()

@@ -74,4 +74,5 @@ class DecisionsEndpoint:
         record = await find_decision(self._fetch, given)
         if record is None or not is_theirs(record, key):
             raise no_decision(given)
+        request.facts["decision_id"] = record.decision_id
         await request.reply(200, encode(explain_record(record)))

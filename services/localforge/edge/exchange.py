@@ -22,7 +22,8 @@ from localforge.contracts.live import (
     Summary,
 )
 from localforge.edge.admission import Ticket
-from localforge.errors import LocalforgeError, RetryableError
+from localforge.edge.parts import Parts
+from localforge.errors import LocalforgeError, RetryableError, api_type
 from localforge.telemetry import log, metrics, tracing
 
 _log = log.get("edge")
@@ -59,7 +60,7 @@ class Exchanges(Protocol):
     async def send(self, call: ChatCall) -> None:
         """Dispatch a request."""
 
-    def cancel(self, request_id: str, reason: str) -> None:
+    def cancel(self, request_id: str, decision_id: str, reason: str) -> None:
         """Call a request off, in the background."""
 
     def retry(self, exchange: "Exchange") -> None:
@@ -109,8 +110,7 @@ class Exchange:
         self._called_off = False
         self._has_content = False
         self._redispatches = 0
-        self._deltas = 0
-        """Number of the last one."""
+        self._parts = Parts()
         self._last: AnyFrame | None = None
         self._executor: Summary | None = None
         """Names the executor that works on it, once one has said so."""
@@ -170,8 +170,8 @@ class Exchange:
             self.ticket.note(frame, self._heard_at)
         self._unserved_since = None
         if isinstance(frame, Accepted | Delta) and frame.summary is not None:
-            self._note_executor(frame.summary)
-        if self._has_gap(frame):
+            self._executor = frame.summary if frame.summary.replica else None
+        if self._parts.is_gap_before(frame):
             self._call_off("frames_lost")
             self._fail(502, _error("frames_lost", "a part of the answer was lost on its way"))
             return
@@ -221,7 +221,12 @@ class Exchange:
         """
         if self._ended or self._gone or not self._may_be_with(replica):
             return
-        _log.warning("executor_lost", request_id=self.call.request_id, replica=replica)
+        _log.warning(
+            "executor_lost",
+            request_id=self.call.request_id,
+            decision_id=self._decision_id,
+            replica=replica,
+        )
         if self._has_content:
             self._call_off("executor_lost")
             error = _error("executor_lost", "the model's executor died in the middle of its answer")
@@ -310,7 +315,7 @@ class Exchange:
     def _call_off(self, reason: str) -> None:
         if not self._called_off:
             self._called_off = True
-            self._service.cancel(self.call.request_id, reason)
+            self._service.cancel(self.call.request_id, self._decision_id, reason)
 
     def _abort(self, reason: str) -> None:
         self._ended = self.aborted = True
@@ -328,26 +333,11 @@ class Exchange:
         metrics.EDGE_REDISPATCHES.labels(reason).inc()
         self.call = msgspec.structs.replace(self.call, attempt=self.call.attempt + 1)
         self._heard_at = self._loop.time()
-        self._executor, self._deltas = None, 0
+        self._executor, self._parts = None, Parts()
         self._service.retry(self)
-
-    def _note_executor(self, summary: Summary) -> None:
-        self._executor = summary if summary.replica else None
 
     def _avoid(self, backend: str) -> None:
         self.call = msgspec.structs.replace(self.call, avoid=(*self.call.avoid, backend))
-
-    def _has_gap(self, frame: AnyFrame) -> bool:
-        """Whether a part of the answer is missing before a frame: nobody promises that all arrive.
-
-        The broker drops what it cannot deliver when a connection breaks or is too slow.
-        """
-        if isinstance(frame, Delta) and frame.number:
-            self._deltas += 1
-            return frame.number != self._deltas
-        if isinstance(frame, Completed):
-            return bool(frame.deltas or self._deltas) and frame.deltas != self._deltas
-        return False
 
     def _may_be_with(self, replica: str) -> bool:
         """Whether the request is with an executor, or may have been lost with it unclaimed."""
@@ -366,14 +356,16 @@ class Exchange:
         elif not self._ended and now >= self._check_at:
             self._checked_at = now
             self._service.look_after(self._executor)
-        if not self.aborted:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
+        if self.aborted:
+            return
         wake_at = self._deadline_at
         if not self._ended:
             wake_at = min(wake_at, self._heard_at + self._silence_s, self._check_at)
         self._timer = self._loop.call_at(wake_at, self._on_timer)
+
+    @property
+    def _decision_id(self) -> str:
+        return self._executor.decision_id if self._executor else ""
 
     @property
     def _check_at(self) -> float:
@@ -391,7 +383,7 @@ class Exchange:
             return
         self._deadline_at = now + WRITE_GRACE_S
         self._call_off("deadline")
-        self._fail(504, _error("deadline_exceeded", "no complete answer within the deadline"))
+        self._fail(504, _error("deadline_exceeded", "no complete answer within the deadline", 504))
 
     def _on_silence(self) -> None:
         if not self._has_content and self._redispatches < MAX_REDISPATCHES:
@@ -400,8 +392,8 @@ class Exchange:
             return
         self._call_off("no_progress")
         where = "in the middle of its answer" if self._has_content else "before it answered"
-        self._fail(504, _error("no_progress", f"the model's side went silent {where}"))
+        self._fail(504, _error("no_progress", f"the model's side went silent {where}", 504))
 
 
-def _error(code: str, message: str) -> ApiError:
-    return ApiError(message=message, type="api_error", code=code)
+def _error(code: str, message: str, status: int = 502) -> ApiError:
+    return ApiError(message=message, type=api_type(status), code=code)

@@ -87,6 +87,7 @@ class FeedbackEndpoint:
         key = self._keys().authenticate(request.headers)
         body = read(_feedback, await request.body(self._max_body))
         completion_id = _completion_id(body)
+        request.facts["decision_id"] = completion_id.removeprefix("chatcmpl-")
         if key is not None:
             await self._check_owner(completion_id, key)
         verdict = FeedbackSubmitted(

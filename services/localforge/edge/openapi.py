@@ -33,6 +33,7 @@ _STRUCTS = (
     RouteExplanation,
 )
 _ANSWER_HEADERS = {
+    "x-request-id": "Of this request, errors included; the log has the same.",
     "x-localforge-decision": "Id of the decision.",
     "x-localforge-model": "The model that answers.",
     "x-localforge-zone": "Where it runs.",

@@ -117,6 +117,11 @@ def read_options(
     cascade = one_of(tuple(_ANSWERS), _text(headers, CASCADE_HEADER), CASCADE_HEADER.decode())
     trace = _text(headers, TRACE_HEADER) or ""
     state = _text(headers, STATE_HEADER) if trace else None
+    policy = one_of(POLICIES, _text(headers, POLICY_HEADER), POLICY_HEADER.decode()) or one_of(
+        POLICIES, extension.policy, "localforge.policy"
+    )
+    # A cascade draws in its own way: a request that names a policy has to ask for one itself.
+    by_default = key.cascade if key and not policy else None
     return Options(
         preference=preference,
         label=strictest(*labels) if labels else None,
@@ -134,13 +139,11 @@ def read_options(
         )
         / 1000,
         provider=provider,
-        cascade=_ANSWERS.get(cascade, _first(extension.cascade, key.cascade if key else None)),
+        cascade=_ANSWERS.get(cascade, _first(extension.cascade, by_default)),
         allow_fallback=extension.fallback is not False and _ANSWERS.get(fallback, True),
         traceparent=tracing.traceparent_of(trace),
         tracestate=tracing.tracestate_of(state) if state else "",
-        policy=one_of(POLICIES, _text(headers, POLICY_HEADER), POLICY_HEADER.decode())
-        or one_of(POLICIES, extension.policy, "localforge.policy")
-        or (key.policy if key else ""),
+        policy=policy or (key.policy if key else ""),
     )
 
 

@@ -13,10 +13,15 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from localforge.contracts.chat import ApiError
-from localforge.edge.asgi import ANSWER, ON_DISCONNECT, ErrorAnswer, Header
+from localforge.edge.asgi import ANSWER, JSON, ON_DISCONNECT, REQUEST_ID, ErrorAnswer, Header
 from localforge.edge.body import encode
+from localforge.edge.ids import new_request_id
 from localforge.edge.transport import GatheringTransport
+from localforge.telemetry import log
 
+_log_request = log.recurring("edge", "request")
+UNREAD = "unread"
+"""In the log, the route of a request that never was a whole one."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers; httptools has no bound of its own."""
 
@@ -169,7 +174,16 @@ class EdgeProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete or not cycle.response_started:
             error = ApiError(message=message, code=code)
             body = encode(ErrorAnswer(error=error))
-            head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: "
-            answer = (STATUS_LINE[status], head, str(len(body)).encode(), b"\r\n\r\n", body)
-            self.transport.write(b"".join(answer))
+            request_id = new_request_id()
+            headers = (
+                (b"content-type", JSON),
+                (b"connection", b"close"),
+                (b"content-length", str(len(body)).encode()),
+                (REQUEST_ID, request_id.encode()),
+            )
+            lines = [b"%b: %b\r\n" % header for header in headers]
+            self.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
+            _log_request(
+                {"route": UNREAD, "status": status, "request_id": request_id, "error": code}
+            )
         self.transport.close()

@@ -87,11 +87,13 @@ class EdgeApp:
     Args:
         routes: Every operation.
         guard: Looks at the headers of every request first.
+        new_id: Makes request ids.
     """
 
-    def __init__(self, routes: Sequence[Route], guard: Guard) -> None:
+    def __init__(self, routes: Sequence[Route], guard: Guard, new_id: Callable[[], str]) -> None:
         self.routes = routes
         self._guard = guard
+        self._new_id = new_id
         self._exact: dict[str, _Resource] = {}
         self._prefixes: dict[str, _Resource] = {}
         self._unmatched = _Resource(UNMATCHED)
@@ -116,7 +118,7 @@ class EdgeApp:
             return
         # The loop's own clock ticks in whole milliseconds.
         started_at = perf_counter()
-        request = HttpRequest(scope, receive, send, started_at)
+        request = HttpRequest(scope, receive, send, started_at, self._new_id())
         resource = self._resource(request.path)
         await self._answer(request, resource)
         took = perf_counter() - started_at
@@ -129,6 +131,7 @@ class EdgeApp:
                     "route": resource.path,
                     "status": request.status,
                     "ms": round(took * 1000, 3),
+                    "request_id": request.id,
                     **request.facts,
                 }
             )
@@ -162,10 +165,13 @@ class EdgeApp:
             # Only the end of the grace time of a shutdown cancels a request.
             uncancel()
             await request.refuse(
-                DependencyUnavailable("LocalForge is shutting down", code="shutting_down")
+                DependencyUnavailable(
+                    "LocalForge is shutting down and did not finish this request; send it again",
+                    code="shutting_down",
+                )
             )
         except Exception:  # noqa: BLE001  # the last boundary: a bug still gets its client an answer
-            _log.exception("request_failed", route=resource.path)
+            _log.exception("request_failed", request_id=request.id, route=resource.path)
             await request.refuse(LocalforgeError("LocalForge failed on this request; see its log"))
 
 

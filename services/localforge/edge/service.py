@@ -88,6 +88,7 @@ class EdgeService:
         dry_run: bool = False,
         may_stream: bool = True,
         operation: Operation = Operation.CHAT,
+        request_id: str = "",
     ) -> Exchange:
         """Check a chat request and open its exchange; the caller dispatches and closes it.
 
@@ -98,6 +99,7 @@ class EdgeService:
             dry_run: Decide and explain, do not run.
             may_stream: False where the caller can only take a whole answer.
             operation: What kind of request it is.
+            request_id: Of the request; a new one is made where it has none yet.
 
         Raises:
             RequestRefused: Something in it is wrong; says what.
@@ -107,7 +109,7 @@ class EdgeService:
         options = read_options(chat, headers, key, self._config.deadline_s)
         stream_options = chat.stream_options
         ticket = self._admission.enter(chat.model)
-        request_id = self.new_id()
+        request_id = request_id or self.new_id()
         call = ChatCall(
             request_id=request_id,
             lane=Lane.LIVE,
@@ -136,12 +138,18 @@ class EdgeService:
         return exchange
 
     def accept_all(
-        self, bodies: Sequence[bytes], headers: Mapping[bytes, bytes], key: ApiKey | None
+        self,
+        bodies: Sequence[bytes],
+        headers: Mapping[bytes, bytes],
+        key: ApiKey | None,
+        request_id: str,
     ) -> list[Exchange]:
-        """Accept several chat requests or none; see `accept`."""
+        """Accept several chat requests or none; see `accept`. The first one gets the id."""
         accepted: list[Exchange] = []
         try:
-            accepted.extend(self.accept(body, headers, key) for body in bodies)
+            for number, body in enumerate(bodies):
+                own_id = self.new_id() if number else request_id
+                accepted.append(self.accept(body, headers, key, request_id=own_id))
         except LocalforgeError:
             for exchange in accepted:
                 exchange.close()
@@ -182,10 +190,10 @@ class EdgeService:
         """Dispatch a request with its reply subject."""
         await self._dispatch.send(call, subjects.inbox(self.edge_id, call.request_id))
 
-    def cancel(self, request_id: str, reason: str) -> None:
+    def cancel(self, request_id: str, decision_id: str, reason: str) -> None:
         """Call a request off, in the background."""
         metrics.EDGE_CANCELLED.labels(reason).inc()
-        self._start(self._cancel(request_id))
+        self._start(self._cancel(request_id, decision_id))
 
     def look_after(self, holder: Summary | None) -> None:
         """See whether the executor of a silent request is still there, in the background."""
@@ -226,11 +234,16 @@ class EdgeService:
         self._spans[request_id] = span
         return span.traceparent
 
-    async def _cancel(self, request_id: str) -> None:
+    async def _cancel(self, request_id: str, decision_id: str) -> None:
         try:
             await self._dispatch.cancel(request_id)
         except LocalforgeError as exc:
-            _log.warning("cancel_failed", request_id=request_id, reason=exc.message)
+            _log.warning(
+                "cancel_failed",
+                request_id=request_id,
+                decision_id=decision_id,
+                reason=exc.message,
+            )
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

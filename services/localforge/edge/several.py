@@ -77,7 +77,6 @@ class Several:
                 exchange.close()
             call = exchanges[0].call
             request.facts.update(
-                request_id=call.request_id,
                 requested=log.clipped(call.model),
                 stream=self._stream,
                 key=call.key_id,
@@ -126,7 +125,7 @@ class Several:
             return
         async with self._writing:
             if not self._request.in_events:
-                await self._request.begin_events([self._request_id()])
+                await self._request.begin_events([])
             await self._request.write(events)
 
     async def _finish(self, ends: list[Completed]) -> None:
@@ -148,8 +147,7 @@ class Several:
             event = request.error_shape.event(frame.status, frame.error)
             await request.write(event, last=True)
         else:
-            headers = [self._request_id(), *self._cost()]
-            await request.fail(frame.status, frame.error, headers, frame.retry_after_s)
+            await request.fail(frame.status, frame.error, self._cost(), frame.retry_after_s)
 
     def _abandon(self) -> None:
         for exchange in self._exchanges:
@@ -165,13 +163,9 @@ class Several:
         cost_usd = self._cost_usd()
         return [] if cost_usd is None else [cost_header(cost_usd)]
 
-    def _request_id(self) -> Header:
-        return (b"x-request-id", self._exchanges[0].call.request_id.encode())
-
     def _headers(self, summaries: Sequence[Summary]) -> list[Header]:
         """Return what was decided, in the order of the prompts."""
         return [
-            self._request_id(),
             (b"x-localforge-decision", b",".join(s.decision_id.encode() for s in summaries)),
             (b"x-localforge-model", b",".join(s.model.encode() for s in summaries)),
             (b"x-localforge-zone", b",".join(s.zone.encode() for s in summaries)),

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,7 @@ class ExecutorApp:
 
     async def on_live(self, call: ExecuteCall, reply: str) -> None:
         """Run one live call beside the others."""
-        self._spawn(self._run_live(call, reply), call.call.request_id)
+        self._spawn(self._run_live(call, reply), call.call.request_id, call.decision_id)
 
     async def _run_live(self, call: ExecuteCall, reply: str) -> None:
         with (
@@ -195,15 +196,17 @@ class ExecutorApp:
             **gen_ai.request_attributes(target.upstream or target.model, self._provider),
         )
 
-    def _spawn(self, work: Coroutine[Any, Any, None], request_id: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=request_id)
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], request_id: str, decision_id: str = ""
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, request_id, decision_id))
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, request_id: str, decision_id: str, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()):
-            _log.error("run_failed", request_id=task.get_name(), exc_info=exc)
+            _log.error("run_failed", request_id=request_id, decision_id=decision_id, exc_info=exc)
 
 
 async def _keep_alive(delivery: Delivery) -> None:

@@ -19,10 +19,10 @@ from localforge.contracts.live import (
     Summary,
 )
 from localforge.contracts.trust import LOCAL_ZONE
-from localforge.errors import LocalforgeError
-from localforge.executor.cascade import is_held, is_second_ask
+from localforge.errors import DependencyUnavailable, LocalforgeError
+from localforge.executor.cascade import failed_before, is_held, is_second_ask
 from localforge.executor.pacing import FramePacer
-from localforge.executor.resample import resampled
+from localforge.executor.resample import repeats, resampled
 from localforge.executor.sink import Sink
 from localforge.inference import Completion, Reply
 from localforge.inference.answers import render_answer
@@ -71,13 +71,16 @@ class Attempt:
         self.target = call.target
         self.is_resampled = resample and is_second_ask(call)
         """It asks otherwise than the caller did."""
+        body = resampled(self.chat.body) if self.is_resampled else self.chat.body
+        self.is_repeat = is_second_ask(call) and repeats(self.chat.body, body)
+        """The model must say the same again, so that its saying so tells nothing."""
         self._pacer = FramePacer(self._send)
         self.reply = Reply(self._pacer.write)
         self.completion = Completion(
             completion_id=f"chatcmpl-{call.decision_id}",
             model=self.target.model,
             upstream=self.target.upstream,
-            body=resampled(self.chat.body) if self.is_resampled else self.chat.body,
+            body=body,
             # What may not be delivered must be whole before anything of it goes out.
             stream=self.chat.stream and not is_held(call),
             include_usage=self.chat.include_usage,
@@ -182,7 +185,7 @@ class Attempt:
             zone=self.target.zone,
             backend=self.target.backend,
             replica=self._replica,
-            fallbacks=self.call.step,
+            fallbacks=failed_before(self.call),
             cost_usd=self.spent_usd() if ended else self.call.spent_usd,
             used=self.spent_usage() if ended else None,
             upstream_s=until - self._began if self._began else 0.0,
@@ -217,6 +220,17 @@ class Attempt:
             retry_after_s=error.retry_after_s,
             summary=self.summary(ended=True),
         )
+
+    async def tell_stopped(self) -> None:
+        """End a stream that has begun; what has no content yet, its edge gives to another."""
+        if self.completion.stream and self.reply.started:
+            error = DependencyUnavailable(
+                "LocalForge, or this model's part of it, is shutting down in the middle of the "
+                "answer; send the request again",
+                code="shutting_down",
+            )
+            await self.settle_stream(flush=True)
+            await self._sink.failed(self.failed(error))
 
     def outcome(self, status: str, observed_at: float, error_code: str = "") -> OutcomeObserved:
         """Return the fact; `status` is `ok`, `error` or `cancelled`."""

@@ -12,13 +12,11 @@ from localforge.contracts.chat import Usage
 from localforge.contracts.facts import CascadePlan, CascadeResult
 from localforge.contracts.live import CascadeCall, Completed, EvaluateCall, ExecuteCall, HeldAnswer
 from localforge.errors import RetryableError
-from localforge.scoring import judge
+from localforge.scoring import FAILED_BELOW, judge
 from localforge.scoring.agreement import agree, comparable
 
 AGREEMENT = "agreement"
 SELF_CONSISTENCY = "self-consistency"
-FAILED_BELOW = 0.5
-"""Score of the checks below which an answer has failed them."""
 CLEAR_DEFECT = 0.8
 """Weight from which on what the checks have found is never accepted: an empty answer, one that
 repeats itself, JSON that is none."""
@@ -26,10 +24,23 @@ PAIR = 2
 """Answers that are compared."""
 
 
-class Answered(Protocol):
-    """A complete answer, as far as it matters here."""
+class Ended(Protocol):
+    """An attempt that is over, as far as it matters here."""
 
     call: ExecuteCall
+
+    def spent_usd(self) -> float:
+        """What this attempt and all before it cost."""
+
+    def spent_usage(self) -> Usage:
+        """Tokens of this attempt and all before it."""
+
+
+class Answered(Ended, Protocol):
+    """A complete answer."""
+
+    is_repeat: bool
+    """It was asked for in a way in which the model must say the same again."""
 
     def completed(self) -> Completed:
         """The last frame, with the whole body."""
@@ -39,12 +50,6 @@ class Answered(Protocol):
 
     def text(self) -> str:
         """The first choice's content."""
-
-    def spent_usd(self) -> float:
-        """What this attempt and all before it cost."""
-
-    def spent_usage(self) -> Usage:
-        """Tokens of this attempt and all before it."""
 
 
 class NextStep(RetryableError):  # noqa: N818  # the reason for a hand-on, not a failure
@@ -87,6 +92,29 @@ def step_after_failure(call: ExecuteCall) -> int:
     return PAIR if asks_twice and call.step < PAIR else call.step + 1
 
 
+def failed_before(call: ExecuteCall) -> int:
+    """Return how many models of the plan were asked before this step and failed."""
+    models = {target.model for target in call.plan[: call.step]}
+    if call.cascade is not None:
+        models.difference_update(call.cascade.texts)
+        if call.cascade.held is not None:
+            models.discard(call.cascade.held.completed.summary.model)
+    return len(models)
+
+
+def uncompared(attempt: Ended) -> Step:
+    """Say what follows a second ask that told nothing: what was drawn for answers that differ.
+
+    Nothing is learned from it.
+    """
+    cascade = attempt.call.cascade
+    assert cascade is not None
+    assert cascade.held is not None
+    if cascade.plan.if_split == cascade.plan.models[0]:
+        return Step(deliver=_charged(cascade.held, attempt.spent_usd(), attempt.spent_usage()))
+    return _ask_next(attempt, cascade, cascade.held)
+
+
 def weigh(answer: Answered) -> Step:
     """Say what follows a held answer."""
     call = answer.call
@@ -112,6 +140,8 @@ def _compare(answer: Answered, cascade: CascadeCall, held: HeldAnswer) -> Step:
     if before is None:
         # The first of the pair failed, so there is nothing to compare with.
         return Step(deliver=held)
+    if answer.is_repeat:
+        return uncompared(answer)
     first = cascade.plan.models[0]
     agreed = agree(cascade.texts.get(first, ""), text)
     chosen = cascade.plan.if_agreed if agreed else cascade.plan.if_split
@@ -159,7 +189,7 @@ def _is_enough(held: HeldAnswer, plan: CascadePlan) -> bool:
     return plan.if_failed == first and verdict.weight < CLEAR_DEFECT
 
 
-def _ask_next(answer: Answered, cascade: CascadeCall, held: HeldAnswer) -> Step:
+def _ask_next(answer: Ended, cascade: CascadeCall, held: HeldAnswer) -> Step:
     call = answer.call
     return Step(
         following=msgspec.structs.replace(

@@ -25,14 +25,18 @@ from localforge.errors import (
 from localforge.executor.attempt import Attempt
 from localforge.executor.cascade import (
     NextStep,
+    Step,
     escalated,
     fallback_answer,
     is_held,
+    is_second_ask,
     step_after_failure,
+    uncompared,
     weigh,
 )
 from localforge.executor.clearance import Clearance
 from localforge.executor.queue_bound import QueueBound
+from localforge.executor.resample import may_ask_unchanged
 from localforge.executor.retry import RetryPolicy, may_succeed_elsewhere
 from localforge.executor.sink import Sink
 from localforge.executor.slots import Slots
@@ -153,12 +157,11 @@ class ExecutorService:
         if run_id in self._runs:
             await asyncio.shield(self._runs[run_id].task)
             return
-        request_id = call.call.request_id
-        siblings = self._by_request.setdefault(request_id, [])
+        attempt = Attempt(call, sink, self._replica)  # may fail: before it is registered
+        siblings = self._by_request.setdefault(call.call.request_id, [])
         for sibling in siblings:
             if sibling.attempt_number < call.call.attempt:
                 sibling.call_off()
-        attempt = Attempt(call, sink, self._replica)
         task = asyncio.get_running_loop().create_task(self._run(attempt, sink))
         run = self._runs[run_id] = _Run(task, call.call.attempt)
         siblings.append(run)
@@ -168,7 +171,7 @@ class ExecutorService:
             del self._runs[run_id]
             siblings.remove(run)
             if not siblings:
-                del self._by_request[request_id]
+                del self._by_request[call.call.request_id]
 
     def cancel(self, request_id: str) -> None:
         """Stop a request wherever it is: queued, running, or not here yet."""
@@ -205,6 +208,7 @@ class ExecutorService:
                 code = "cancelled" if called_off else "executor_stopping"
                 sink.outcome(attempt.outcome("cancelled", self._clock(), code))
                 if not called_off:
+                    await attempt.tell_stopped()
                     raise
                 return
             except LocalforgeError as exc:
@@ -236,6 +240,9 @@ class ExecutorService:
         step = weigh(attempt)
         fact = attempt.outcome("ok", self._clock())
         sink.outcome(msgspec.structs.replace(fact, cascade=step.result))
+        await self._follow(attempt, sink, step)
+
+    async def _follow(self, attempt: Attempt, sink: Sink, step: Step) -> None:
         if step.deliver is not None:
             await self._deliver(attempt, sink, step.deliver)
         elif step.following is not None:
@@ -263,8 +270,7 @@ class ExecutorService:
     def _pause(self, attempt: Attempt, error: LocalforgeError) -> float | None:
         """Return the seconds to wait before another try here; None when there shall be none."""
         if attempt.is_resampled and isinstance(error, BackendRefused):
-            # Some models take no temperature; those draw at one of their own.
-            return 0.0
+            return 0.0 if may_ask_unchanged(attempt.chat.body, error.status) else None
         # When it is overloaded, waiting is what there is no room for.
         may_wait = isinstance(error, RetryableError) and not isinstance(error, Overloaded)
         if attempt.reply.started or not may_wait:
@@ -342,6 +348,8 @@ class ExecutorService:
                 spent_usage=attempt.spent_usage(),
             )
             await sink.hand_on(following_call, error)
+        elif isinstance(error, BackendRefused) and is_second_ask(call):
+            await self._follow(attempt, sink, uncompared(attempt))
         elif (held := _at_hand(attempt)) is not None:
             await self._deliver(attempt, sink, held)
         else:
@@ -359,8 +367,8 @@ class ExecutorService:
 
 def _following(attempt: Attempt) -> int | None:
     """Return the step of the plan that comes next; None when there is none or none may."""
-    following = step_after_failure(attempt.call)
-    return following if attempt.chat.allow_fallback and following < len(attempt.call.plan) else None
+    call, following = attempt.call, step_after_failure(attempt.call)
+    return following if call.call.allow_fallback and following < len(call.plan) else None
 
 
 def _at_hand(attempt: Attempt) -> HeldAnswer | None:
@@ -375,6 +383,7 @@ def _tell_retry(attempt: Attempt, error: LocalforgeError, pause_s: float) -> Non
     _log.info(
         "retry",
         request_id=attempt.chat.request_id,
+        decision_id=attempt.call.decision_id,
         code=error.code,
         model=attempt.target.model,
         retry=attempt.retry,

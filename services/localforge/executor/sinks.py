@@ -216,14 +216,20 @@ class DurableSink:
         await self._bus.publish_durable(
             self._delivery.subject, call, message_id=f"{request_id}.execute.{call.step}.{number}"
         )
-        _log.info("put_back", request_id=request_id, delivery=number, delay_s=round(delay, 1))
+        _log.info(
+            "put_back",
+            request_id=request_id,
+            decision_id=call.decision_id,
+            delivery=number,
+            delay_s=round(delay, 1),
+        )
 
     async def _store(self, result: ChatCompleted) -> None:
         stored = await self._bus.publish_durable(
             subjects.answer(result.id), result, message_id=f"{result.id}.result"
         )
         if not stored:
-            _log.info("result_already_there", request_id=result.id)
+            _log.info("result_already_there", request_id=result.id, decision_id=result.decision_id)
 
 
 def _has_cost_more(summary: Summary, call: ExecuteCall) -> bool:

@@ -82,9 +82,12 @@ class Checkpoints:
             fold: The learner.
             others: Name -> bytes of what else is folded.
         """
+        self._written_at, self._learned = time.monotonic(), 0
+        if not self._client.is_connected:
+            _log.warning("checkpoint_not_written", reason="the broker is away")
+            return
         data, sequence, state_hash = dump(fold), fold.sequence, fold.state_hash()
         size = len(data)
-        self._written_at, self._learned = time.monotonic(), 0
         try:
             store = await self._client.jetstream().object_store(CHECKPOINT_BUCKET)
             await store.put(_name(fold.learner.feature_schema), data)

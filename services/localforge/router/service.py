@@ -24,7 +24,7 @@ from localforge.bandit import (
 )
 from localforge.bandit.decide import MOST
 from localforge.bandit.goal import CONTROLLER, forecasts_of
-from localforge.bandit.provider import PREFERENCE_OF_SORT, apply_rules
+from localforge.bandit.provider import PREFERENCE_OF_SORT, KnownProviders, apply_rules
 from localforge.bandit.rules import appoint
 from localforge.config import Config
 from localforge.contracts.cards import Capability, ModelCard, RegistrySnapshot
@@ -77,6 +77,7 @@ class RouterService:
         self._config = config.router
         self._policy = config.policy
         self._aliases: Mapping[str, str] = config.aliases
+        self._providers = KnownProviders(config.backends)
         self._preferences = named_preferences(config.router)
         self._parameters = PolicyParameters.from_config(config.router, fold.learner.prior_digest)
         self._policy_hash = self._parameters.policy_hash
@@ -97,15 +98,16 @@ class RouterService:
             now: Unix seconds.
 
         Raises:
-            RequestRefused: Unknown model (404), preference or policy (400), no model may answer
-                (400, 403, 503; see `localforge.bandit.eligible`), or the key's budget is spent
-                (429).
+            RequestRefused: Unknown model (404), preference, policy or provider (400), no model may
+                answer (400, 403, 503; see `localforge.bandit.eligible`), or the key's budget is
+                spent (429).
         """
         chat, profile = call.call, call.profile
         rules = chat.provider or NO_RULES
         stated = chat.preference or PREFERENCE_OF_SORT.get(rules.sort or "", "")
         preference = parse_preference(stated, self._preferences, self._config.preference)
         registry = self._registry()
+        self._providers.check(rules, registry.cards)
         cards, chosen_by_caller = self._asked_for(chat.model, registry)
         required = Requirements(
             zones=self._zones(call),
@@ -209,8 +211,9 @@ class RouterService:
             # Nobody said what a second is worth, so a caller who waits for no token pays less.
             patience -= min(max(profile.latency_tolerance, 0.0), 1.0)
         goal = self._goal
-        if goal and goal.on_quality and stated:
-            # A caller who names a preference has said what quality is worth.
+        if goal and goal.on_quality and (stated or chat.policy):
+            # A caller who names a preference has said what quality is worth, and one who names a
+            # policy wants its draws, which must not move everybody's price.
             goal = None
         cost_weight = goal.cost_weight(preference.cost) if goal else preference.cost
         return DecisionMade(

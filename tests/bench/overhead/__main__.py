@@ -2,7 +2,9 @@
 
     just bench-overhead                        about ten minutes
     just bench-overhead --quick                a smoke run of under a minute
-    just bench-overhead --peers litellm,portkey --json bench-overhead.json
+    just bench-overhead --peers litellm,portkey --json before.json
+
+Every round is written to bench-overhead.json, or to the file of --json.
 
 Exit code 1 when an answer was wrong, work was left undone or a target failed; a missed bar is
 printed and is no error, for a busy machine misses bars too.
@@ -30,6 +32,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "separate": separate,
     "together": together,
 }
+WRITTEN_TO = Path("bench-overhead.json")
 PEERS: dict[str, Callable[[], Target]] = {"litellm": LiteLLM, "portkey": Portkey}
 
 
@@ -84,7 +87,13 @@ def _arguments() -> argparse.Namespace:
         default=[],
         help=f"installed on demand, some of {','.join(PEERS)}",
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write every round here")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=WRITTEN_TO,
+        help=f"write every round here (default: {WRITTEN_TO} in the working directory)",
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and state here")
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
@@ -118,9 +127,8 @@ def main() -> int:
         results = Run(targets, plan, folder, watcher)()
     report = make_report(machine.describe(), plan, results)
     print_report(report, console)
-    if arguments.json:
-        write_json(report, arguments.json)
-        console.print(f"written: {arguments.json}")
+    write_json(report, arguments.json)
+    console.print(f"written: {arguments.json}")
     return 1 if report.problems else 0
 
 

@@ -61,11 +61,18 @@ def test_long_prompts_count_for_more_than_greetings():
         billed(1, "a", -5, 400),
         billed(1, "a", 100, -400),
         billed(1, "a", 100, 400, estimated=True),
-        billed(1, "a", 100, 10**18),
     ],
 )
 def test_without_two_counts_nothing_is_learned(fact):
     assert taught(fact).predict(["a"], "general") == [1.0]
+
+
+def test_one_answer_with_what_nobody_counted_does_not_set_the_price_of_the_next():
+    usual = [billed(n, "a", 100, 110) for n in range(50)]
+
+    with_attachment = taught(*usual, billed(99, "a", 30, 2_000_000))
+
+    assert with_attachment.predict(["a", "b"], "general") == pytest.approx([1.1, 1.1], rel=0.1)
 
 
 def test_a_predicted_cost_goes_by_what_is_billed_and_survives_a_checkpoint():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from localforge.bandit.belief import PRIOR_WEIGHT, UNLIKE_BAD, Belief, Correction, Qualities
-from localforge.bandit.cascade import CURIOSITY, Cascade, Chain, Plan, Verdict
+from localforge.bandit.cascade import CURIOSITY, Cascade, Chain, Plan, Rates, Verdict
 from localforge.contracts.facts import Candidate
 
 CHAIN = Chain("one", "two", "best")
@@ -36,7 +36,7 @@ def candidates(one=0.8, two=0.8, best=0.9, std=0.0):
 
 
 def decided(cascade: Cascade, weight: float = WEIGHT, **changes: float) -> Plan:
-    return cascade.plan(candidates(**changes), CHAIN, weight, "d")
+    return cascade.plan(candidates(**changes), CHAIN, Rates(weight), "d")
 
 
 def pair_plan(cascade: Cascade, **changes: float) -> Plan:
@@ -70,6 +70,20 @@ def test_when_only_cost_matters_the_cheapest_model_is_asked_alone():
 
 def test_in_between_the_pair_is_asked():
     assert decided(sure()).models == ("one", "two")
+
+
+def test_a_pair_that_takes_long_is_not_asked_by_who_has_no_time():
+    slow = [
+        msgspec.structs.replace(c, latency_s=1.0 if c.model == "best" else 30.0)
+        for c in candidates()
+    ]
+
+    patient = sure().plan(slow, CHAIN, Rates(WEIGHT), "d")
+    hurried = sure().plan(slow, CHAIN, Rates(WEIGHT, latency=0.05), "d")
+
+    assert patient.asks_pair
+    assert hurried.models == ("best",)
+    assert hurried.escalation == pytest.approx(WEIGHT * PRICES["best"] + 0.05)
 
 
 def test_doubt_about_single_models_speaks_for_the_pair():
@@ -197,11 +211,13 @@ def test_a_score_out_of_range_is_refused(score):
 
 def test_draws_are_repeatable_and_their_probabilities_true():
     cascade = Cascade(1.0, 0)
-    plans = [cascade.plan(candidates(std=0.02), CHAIN, WEIGHT, f"d{n}") for n in range(4_000)]
+    plans = [
+        cascade.plan(candidates(std=0.02), CHAIN, Rates(WEIGHT), f"d{n}") for n in range(4_000)
+    ]
 
     asked = np.mean([plan.asks_pair for plan in plans])
     told = next(plan.probability for plan in plans if plan.asks_pair)
-    assert cascade.plan(candidates(std=0.02), CHAIN, WEIGHT, "d7") == plans[7]
+    assert cascade.plan(candidates(std=0.02), CHAIN, Rates(WEIGHT), "d7") == plans[7]
     assert 0.1 < told < 0.9
     assert asked == pytest.approx(told, abs=0.03)
 

@@ -157,7 +157,7 @@ def test_memory_is_bounded(monkeypatch):
         known.learn(f"d{index}", f"m{index}", 1.0)
 
     assert len(known.state().tallies) == 3
-    assert len(known.state().failing) == checked.LATEST
+    assert len(known.failing.array()) == checked.LATEST
 
 
 def test_a_checkpoint_holds_it_all():

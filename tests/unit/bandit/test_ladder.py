@@ -10,7 +10,7 @@ from localforge.audit import replay
 from localforge.audit.draws import wrong_with_draw
 from localforge.bandit import Applied, Fold, dump, load
 from localforge.bandit.belief import Qualities
-from localforge.bandit.cascade import Chain
+from localforge.bandit.cascade import Chain, Rates
 from localforge.config import Config
 from localforge.contracts.cards import Capability
 from localforge.contracts.facts import CascadeResult
@@ -172,7 +172,7 @@ def test_agreement_that_proves_wrong_is_trusted_less():
 
     # On the same predictions of quality, which have changed too.
     chain = Chain(*decision.cascade.models)
-    beliefs = fold.learner.cascade.plan(decision.candidates, chain, 60.0, "r1").beliefs
+    beliefs = fold.learner.cascade.plan(decision.candidates, chain, Rates(60.0), "r1").beliefs
 
     assert beliefs["agreed"] < 0.4 < decision.cascade.beliefs["agreed"]
     assert beliefs["agree"] > decision.cascade.beliefs["agree"]

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from localforge.bandit import Fold
-from localforge.config import Config
+from localforge.config import BackendConfig, Config
 from localforge.contracts.openrouter import MaxPrice, ProviderObject, ProviderRules
 from localforge.errors import RequestRefused
 from localforge.router.service import RouterService
@@ -96,6 +96,35 @@ def test_rules_that_leave_nobody_are_refused_with_every_reason():
         route({"only": ("Together",)})
 
     assert (caught.value.status, caught.value.param) == (400, "provider")
+
+
+def test_a_name_that_nobody_has_cannot_be_ignored():
+    known = "a-backend, b-backend, c-backend, cloud, local"
+
+    with pytest.raises(RequestRefused, match=f"is called 'opneai'; known: {known}$") as caught:
+        route({"ignore": ("Cloud", "opneai")})
+
+    assert (caught.value.status, caught.value.param) == (400, "provider.ignore")
+
+
+def test_a_backend_without_a_model_at_the_moment_may_be_ignored():
+    backend = BackendConfig(name="d", kind="ollama", zone="garage")
+
+    routed = route({"ignore": ("D", "garage", "local")}, config=Config(backends=(backend,)))
+
+    assert reasons(routed) == {"a": "provider"}
+
+
+@pytest.mark.parametrize(
+    "at_openrouter",
+    [{"url": "https://openrouter.ai/api/v1"}, {"url": "http://proxy/v1", "vendor": "openrouter"}],
+)
+def test_with_a_backend_at_openrouter_its_providers_may_be_ignored(at_openrouter):
+    backend = BackendConfig(name="d", kind="openai", zone="cloud", **at_openrouter)
+
+    routed = route({"ignore": ("deepinfra",)}, config=Config(backends=(backend,)))
+
+    assert reasons(routed) == {}
 
 
 def test_rules_cannot_widen_the_zones():

@@ -134,6 +134,16 @@ def test_an_import_replaces_what_was_learned_and_keeps_the_place_in_the_stream()
     assert learn(fold, feedback("a0", "a", 1.0)) == [Applied.LEARNED]
 
 
+def test_failed_checks_that_wait_for_a_verdict_stay_with_their_stream():
+    fold, other = trained(), trained()
+    other.learner.checked.note_failure("d1", "a")
+    assert exported(fold)[:-64] == exported(other)[:-64]
+
+    learn(other, StateImported(import_id="i", file=exported(fold), imported_at=NOW))
+
+    assert "d1 a" in other.learner.checked.failing
+
+
 def test_an_import_that_comes_twice_is_taken_once():
     fold = trained("b")
     event = imported()

@@ -46,5 +46,5 @@ def test_a_zone_without_a_backend_in_the_policy_is_named(tmp_path):
         '[[backends.models]]\nname = "m"\n'
     )
 
-    with pytest.raises(ConfigError, match=r"`policy.zones.public`: no backend is in zone 'clod'"):
+    with pytest.raises(ConfigError, match=r"`policy.zones.public`: no backend is in zone `clod`"):
         load(path, {})

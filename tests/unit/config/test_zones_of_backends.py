@@ -49,7 +49,7 @@ def test_one_of_several_servers_elsewhere_is_enough_to_need_a_zone(tmp_path: Pat
     text = BACKEND.replace('url = "{url}"', 'urls = ["http://vllm/v1", "https://a.example/v1"]')
     path.write_text(text.format(zone=""))
 
-    with pytest.raises(ConfigError, match=r"`zone` is missing and a\.example"):
+    with pytest.raises(ConfigError, match=r"`zone` is missing and the host `a\.example`"):
         load(path, {})
 
 
@@ -58,7 +58,7 @@ def test_one_of_several_servers_elsewhere_is_enough_to_need_a_zone(tmp_path: Pat
     [
         ('urls = ["http://a/v1"]\nurl = "http://b/v1"', "stands in place of `url`"),
         ('urls = ["http://a/v1", "nonsense"]', "`urls` must be http"),
-        ('urls = ["http://a/v1", "http://a/v1"]', "`urls`: two are 'http://a/v1'"),
+        ('urls = ["http://a/v1", "http://a/v1"]', "`urls`: two are the same"),
     ],
 )
 def test_several_servers_are_checked_one_by_one(tmp_path: Path, lines: str, problem: str) -> None:

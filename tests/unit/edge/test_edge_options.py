@@ -122,6 +122,9 @@ def test_a_cascade_is_as_the_key_says_where_the_request_says_nothing(headers, ex
 
     assert options(headers, key).cascade is expected
     assert options({}, key, localforge={"cascade": False}).cascade is False
+    # A cascade draws in its own way, which is not the policy that was named.
+    assert options({}, key, localforge={"policy": "greedy"}).cascade is None
+    assert options({}, key, localforge={"policy": "greedy", "cascade": True}).cascade is True
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,20 @@ async def test_draining_waits_and_then_cancels_what_is_late() -> None:
         "cancelled",
         "executor_stopping",
     )
+    assert "Failed" not in sink.kinds, "without content its edge gives it to another"
+
+
+async def test_a_stream_that_draining_cuts_short_says_so() -> None:
+    adapter = FakeAdapter()
+    adapter.gate = asyncio.Event()
+    service, sink = make(adapter), KeepingSink()
+    running = asyncio.ensure_future(service.run(execute_call(stream=True), sink))
+    await wait_until(lambda: "Delta" in sink.kinds, description="it has begun to answer")
+
+    await service.drain(0.01)
+
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    last = sink.frames[-1]
+    assert (last.status, last.error.code, last.error.type) == (503, "shutting_down", "api_error")
+    assert sink.kinds.count("Failed") == 1

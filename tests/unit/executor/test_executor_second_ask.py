@@ -74,6 +74,10 @@ async def run(*answers: Any, plan: CascadePlan = TWICE, **chat: Any) -> tuple[Fo
     return sink, adapter
 
 
+def body_with(members: bytes) -> bytes:
+    return b'{"messages":[{"role":"user","content":"hi"}],' + members + b"}"
+
+
 def asked(adapter: Saying) -> list[str]:
     return [request.model for request in adapter.requests]
 
@@ -137,6 +141,7 @@ async def test_a_model_that_fails_is_not_asked_again_in_its_second_part() -> Non
     sink, adapter = await run(BackendUnavailable("down", code="backend_down"), "C")
 
     assert (said(sink), asked(adapter)) == ("C", ["cheap", "strong"])
+    assert sink.frames[0].summary.fallbacks == 1
     assert temperatures(adapter) == [None, None]
     assert sink.outcomes[1].cascade is None
     assert [o.outcome_id[-2:] for o in sink.outcomes] == [".0", ".2"]
@@ -161,12 +166,60 @@ async def test_a_model_that_takes_no_temperature_is_asked_as_the_caller_did() ->
     assert sink.outcomes[2].cascade.agreed
 
 
-async def test_a_request_that_is_refused_as_it_came_ends_with_the_answer_at_hand() -> None:
+@pytest.mark.parametrize(("if_split", "delivered"), [("strong", "C"), ("cheap", "A")])
+async def test_a_second_ask_that_is_refused_as_it_came_counts_as_a_contradiction(
+    if_split: str, delivered: str
+) -> None:
     refused = BackendRefused("no", status=400)
+    plan = msgspec.structs.replace(TWICE, if_split=if_split)
 
-    sink, adapter = await run("A", refused, refused)
+    sink, adapter = await run("A", refused, refused, "C", plan=plan)
 
-    assert (said(sink), asked(adapter)) == ("A", ["cheap"] * 3)
+    assert said(sink) == delivered
+    assert asked(adapter) == ["cheap"] * 3 + ["strong"] * (delivered == "C")
+    assert not any(o.cascade for o in sink.outcomes)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413])
+async def test_another_refusal_than_that_of_the_change_is_not_asked_again(status: int) -> None:
+    sink, adapter = await run("A", BackendRefused("no", status=status), "C")
+
+    assert (said(sink), asked(adapter)) == ("C", ["cheap", "cheap", "strong"])
+    assert sink.outcomes[2].cascade is None
+
+
+@pytest.mark.parametrize("sampling", [b'"temperature":0', b'"seed":7', b'"seed":7,"top_p":0.5'])
+async def test_a_model_that_could_only_repeat_itself_is_not_asked_as_the_caller_did(
+    sampling: bytes,
+) -> None:
+    refused = BackendRefused("only the default temperature is supported", status=400)
+
+    sink, adapter = await run("A", refused, "C", body=body_with(sampling))
+
+    assert (said(sink), asked(adapter)) == ("C", ["cheap", "cheap", "strong"])
+    assert not any(o.cascade for o in sink.outcomes)
+
+
+@pytest.mark.parametrize("seed", [b"1.0", b"1.5", b'"a"', b"true"])
+async def test_a_repeat_with_the_same_seed_is_no_agreement(seed: bytes) -> None:
+    sink, adapter = await run("A", "A", "C", body=body_with(b'"seed":' + seed))
+
+    assert (said(sink), asked(adapter)) == ("C", ["cheap", "cheap", "strong"])
+    assert not any(o.cascade for o in sink.outcomes)
+    assert sink.frames[0].summary.fallbacks == 0
+
+
+async def test_a_call_that_cannot_be_begun_leaves_nothing_behind() -> None:
+    sink, _ = await run("A", "A")
+    second, _ = sink.handed_on[0]
+    body = msgspec.structs.replace(second.call, body=b"{")
+    backend = BackendConfig(name="fake", kind="openai", url="http://fake/v1")
+    service = ExecutorService(backend, Saying(), replica="r", verifier=VERIFIER)
+
+    with pytest.raises(msgspec.DecodeError):
+        await service.run(msgspec.structs.replace(second, call=body), KeepingSink())
+
+    assert (service._runs, service._by_request) == ({}, {})
 
 
 async def test_only_a_second_ask_is_changed() -> None:
@@ -190,6 +243,11 @@ async def test_only_a_second_ask_is_changed() -> None:
         ({"top_p": 0.9}, {"top_p": 0.9}),
         ({"temperature": 1.2, "seed": 7}, {"temperature": 1.2, "seed": 6}),
         ({"top_p": 0.9, "seed": 0}, {"top_p": 0.9, "seed": 1}),
+        ({"seed": 1.5}, {"temperature": TEMPERATURE, "seed": 1.5}),
+        ({"seed": 1.0}, {"temperature": TEMPERATURE, "seed": 1.0}),
+        ({"seed": "a"}, {"temperature": TEMPERATURE, "seed": "a"}),
+        ({"seed": True}, {"temperature": TEMPERATURE, "seed": True}),
+        ({"seed": 2**64}, {"temperature": TEMPERATURE, "seed": 2**64 + 1}),
         ({"seed": 2**63 - 1}, {"temperature": TEMPERATURE, "seed": 2**63 - 2}),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from localforge.contracts.live import Lane
 from localforge.errors import (
@@ -53,6 +54,15 @@ async def test_the_last_model_of_a_plan_is_tried_again_and_every_attempt_is_told
     assert sink.frames[-1].summary.cost_usd == pytest.approx(sum(o.cost_usd for o in sink.outcomes))
     assert sink.outcomes[0].cost_usd > 0
     assert sink.outcomes[2].queue_s > 0.1
+
+
+async def test_the_log_line_of_a_retry_names_its_request_and_its_decision() -> None:
+    call = msgspec.structs.replace(execute_call(), decision_id="d7")
+    with capture_logs() as lines:
+        await run(Flaky(1, rate_limited()), call, retries=1)
+
+    (line,) = [line for line in lines if line["event"] == "retry"]
+    assert (line["request_id"], line["decision_id"]) == (call.call.request_id, "d7")
 
 
 async def test_a_retry_that_the_deadline_forbids_is_not_waited_for() -> None:

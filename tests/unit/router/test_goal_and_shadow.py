@@ -50,6 +50,14 @@ def test_a_goal_for_quality_decides_only_where_nobody_stated_a_preference():
     assert stated.execute.forecasts == {}
 
 
+def test_a_goal_for_quality_leaves_out_who_names_a_policy():
+    """Its draws are not the goal's, and must not move the price that everybody pays."""
+    _, router = keeping(Goal(max_loss=0.05))
+
+    assert router.route(route_call(), NOW).decision.goal
+    assert not router.route(route_call(policy="epsilon-greedy"), NOW).decision.goal
+
+
 def test_a_goal_is_told_only_of_the_models_that_a_price_could_have_chosen():
     _, router = keeping(Goal(max_loss=0.03))
     routed = router.route(route_call(provider=ProviderRules(order=("a-backend",))), NOW)
