@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 import pytest
 
 from localforge.config import BackendConfig
+from localforge.contracts.cards import Capability
 from localforge.errors import BackendRefused, BackendUnavailable
 from localforge.faults import FaultServer, Settings
 from localforge.inference import Completion, Reply, build_adapter
 from localforge.inference.answers import render_answer
 from localforge.inference.chunks import closing_events
+from localforge.inference.tgi import TgiAdapter
 from localforge.inference.usage import settle_usage
+from localforge.registry.cards import cards_of
 from tests.fakes.pages import LINES, serve_pages
 
 ARGUMENTS = {"city": "Oslo"}
@@ -238,3 +241,20 @@ async def test_what_a_backend_says_is_wrong_with_a_request_reaches_the_caller(ki
             await ask(kind, url + base_path, stream=False)
 
     assert (caught.value.status, caught.value.message) == (400, "`top_k` is too high")
+
+
+@pytest.mark.parametrize("has_template", [True, False])
+async def test_the_card_of_a_tgi_says_whether_it_can_take_tools(*, has_template: bool):
+    server = FaultServer(Settings(chat_template=has_template))
+    await server.start()
+    adapter = TgiAdapter(server.url)
+    await adapter.start()
+    probe = await adapter.probe()
+    await adapter.close()
+    await server.close()
+
+    (found,) = probe.found
+    card = cards_of(BackendConfig(name="tgi", kind="tgi", url=server.url), (found,))[0]
+    assert (Capability.TOOLS in card.capabilities) is has_template
+    # Asking is no request of anybody's.
+    assert list(server.journal.requests) == []

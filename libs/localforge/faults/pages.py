@@ -8,6 +8,8 @@ from localforge.faults.settings import Settings
 
 JSON = "application/json"
 CREATED_AT = "2023-11-14T22:13:20Z"
+TEMPLATE_PATH = "/chat_tokenize"
+"""TGI's: applies the chat template."""
 FAMILY = {"format": "gguf", "family": "llama", "parameter_size": "1B", "quantization_level": "Q4"}
 
 
@@ -24,6 +26,7 @@ def page(method: str, path: str, settings: Settings, journal: Journal) -> tuple[
         ("POST", "/api/show"): _SHOWN,
         ("GET", "/api/version"): {"version": "0.12.0"},
         ("GET", "/info"): _tgi_info(models[0]),
+        ("POST", TEMPLATE_PATH): {"tokenize_response": [], "templated_text": ""},
     }
     if (method, path) in documents:
         return JSON, json(documents[method, path])

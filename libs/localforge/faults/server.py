@@ -15,7 +15,7 @@ from localforge.faults.catalogue import DESCRIPTIONS, PREFIX, Fault, find_fault
 from localforge.faults.connection import Connection, Request
 from localforge.faults.formats import CHAT, FORMATS, NO_TEMPLATE, Format, Question
 from localforge.faults.journal import Journal, SeenRequest
-from localforge.faults.pages import page
+from localforge.faults.pages import TEMPLATE_PATH, page
 from localforge.faults.playing import JSON, Play
 from localforge.faults.schedule import Schedule
 from localforge.faults.settings import Settings
@@ -119,6 +119,8 @@ class FaultServer:
         wire = FORMATS.get(request.path) if request.method == "POST" else None
         if wire is not None:
             await self._play(connection, request, wire)
+        elif request.path == TEMPLATE_PATH and not self.settings.chat_template:
+            await connection.whole(422, JSON, NO_TEMPLATE)
         elif found := page(request.method, request.path, self.settings, self.journal):
             await connection.whole(200, {"Content-Type": found[0]}, found[1])
         elif not await self._control(connection, request):

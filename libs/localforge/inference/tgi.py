@@ -1,7 +1,8 @@
 """Adapter for Text Generation Inference, through `huggingface_hub.AsyncInferenceClient`.
 
 Chat goes to the server's chat completions. A model without a chat template cannot do those: the
-server says so once, and from then on its conversations go to plain generation, as a transcript.
+server is asked for a template at the first probe, and such a model's conversations go to plain
+generation, as a transcript. It then takes no tools, and its card says so.
 """
 
 import asyncio
@@ -36,6 +37,9 @@ MEMBERS = (
 NO_TEMPLATE = "template not found"
 """What the server's refusal of a chat says when its model has no chat template."""
 FINISH_REASONS = {"length": "length"}
+TEMPLATE_PATH = "/chat_tokenize"
+"""Applies the chat template and generates nothing."""
+_TEMPLATED = b'{"messages":[{"role":"user","content":"?"}]}'
 NO_BOUND_TOKENS = 1024
 """For generation without a bound; the server would stop at 100."""
 
@@ -74,7 +78,8 @@ class TgiAdapter:
         self._http = HttpClient(
             self._url, headers=headers, connect_timeout_s=self._timeouts.connect_s
         )
-        self._has_template = True
+        self._has_template: bool | None = None
+        """None until the server has said."""
         self._started = False
 
     @property
@@ -102,8 +107,25 @@ class TgiAdapter:
             return sick(exc)
         except (msgspec.DecodeError, UnicodeDecodeError, BackendRefused):
             return Probe(health=Health.DEGRADED, detail="what it says of its model is not TGI's")
-        found = FoundModel(name=info.model_id, context_tokens=info.max_total_tokens)
+        if self._has_template is None:
+            self._has_template = await self._ask_template()
+        found = FoundModel(
+            name=info.model_id,
+            context_tokens=info.max_total_tokens,
+            capabilities=frozenset() if self._has_template is False else None,
+        )
         return Probe(health=Health.UP, models=(info.model_id,), found=(found,))
+
+    async def _ask_template(self) -> bool | None:
+        """Say whether the model has a chat template; None while the server does not tell."""
+        try:
+            await self._exchange.ask(TEMPLATE_PATH, _TEMPLATED)
+        except BackendUnavailable:
+            return None
+        except BackendRefused as exc:
+            # Servers of before that path say with a refusal of the first chat whether they have.
+            return False if _lacks_template(exc) else None
+        return True
 
     async def load(self) -> BackendLoad:
         """Read its metrics."""
@@ -161,16 +183,20 @@ class TgiAdapter:
         chat: ChatRequest,
         clock: "_Clock",
     ) -> None:
-        if self._has_template:
+        if self._has_template is not False:
             try:
                 await _chat(client, request, reply, clock)
             except BackendRefused as exc:
-                if exc.status != 422 or NO_TEMPLATE not in exc.message:
+                if not _lacks_template(exc):
                     raise
                 self._has_template = False
             else:
                 return
         await _generate(client, request, reply, chat, clock)
+
+
+def _lacks_template(refused: BackendRefused) -> bool:
+    return refused.status == 422 and NO_TEMPLATE in refused.message
 
 
 class _Clock:
