@@ -44,6 +44,11 @@ CURIOSITY = 2.0
 last model is worth there is seen by asking it only. So a cold start asks it on every difference."""
 
 
+OWN_SHARE = 0.7
+"""Share of what the last model's score differs from what was believed of it that is put down to the
+model. The rest says how much harder the requests are that it is asked for."""
+
+
 class Rates(NamedTuple):
     """What the caller gives up quality for."""
 
@@ -113,8 +118,8 @@ class Credit(NamedTuple):
 
     model: str
     score: float
-    """Seen, or expected where none could be seen."""
-    is_seen: bool
+    """Seen, or expected where none could be seen; of the last model what its score comes to on
+    requests of all kinds, which may be below 0 or above 1."""
 
 
 class BeliefState(msgspec.Struct, frozen=True, array_like=True):
@@ -234,10 +239,12 @@ class Cascade:
 
         Returns:
             What to tell the router's own learner. A cascade shows a model's score only where its
-            answer is delivered, on requests that are easier or harder than the rest; so every model
-            of the chain gets a credit: where none was seen, what the delivered answer's score lets
-            expect of it. A model that was asked twice gets one, for its first answer: the second is
-            no further evidence of how good it is.
+            answer is delivered, on requests that are easier or harder than the rest. So both of a
+            pair get a credit whatever was delivered: where no score was seen, what the delivered
+            answer's lets expect. The last model gets one where it was asked: its prediction moved
+            by what its score says of it. Where it was not asked, what is believed of it is no
+            evidence. A model that was asked twice gets one credit, for its first answer: the second
+            tells no more of how good it is.
 
         Raises:
             ValueError: The score is out of range.
@@ -245,19 +252,21 @@ class Cascade:
         if not 0.0 <= score <= 1.0:
             raise ValueError(f"score must be in [0, 1], got {score}")
         chain = plan.chain
-        by_model = _beliefs_by_model(chain, agree=verdict.agree)
-        self._learn(plan, by_model[verdict.deliver], score)
+        belief = _beliefs_by_model(chain, agree=verdict.agree)[verdict.deliver]
+        self._learn(plan, belief, score)
         seen = {verdict.deliver, *same}
         if verdict.agree and verdict.deliver != chain.last:
             seen |= {chain.first, chain.second}
-        return tuple(
-            Credit(
-                model,
-                score if model in seen else _unseen(plan, verdict, model, belief, score),
-                model in seen,
-            )
-            for model, belief in by_model.items()
-        )
+        # It was given and differs, so that it is right only where the delivered one is wrong.
+        unseen = (1.0 - score) * UNLIKE_BAD
+        credits_ = [
+            Credit(model, score if model in seen else unseen)
+            for model in dict.fromkeys((chain.first, chain.second))
+        ]
+        if verdict.deliver == chain.last:
+            moved = OWN_SHARE * (score - plan.beliefs[belief])
+            credits_.append(Credit(chain.last, plan.qualities.last + moved))
+        return tuple(credits_)
 
     def drawing(self, width: float, seed: int) -> "Cascade":
         """Return the same cascade, its knowledge shared, with other parameters of its draws."""
@@ -324,15 +333,6 @@ def _expected(chain: Chain, beliefs: Mapping[Belief, float], escalation: float) 
         share * max(value for _, value in _options(chain, beliefs, escalation, agree=agrees))
         for agrees, share in ((True, agree), (False, 1.0 - agree))
     )
-
-
-def _unseen(plan: Plan, verdict: Verdict, model: str, belief: Belief, score: float) -> float:
-    """Return what the delivered answer's score says of an answer that was not delivered."""
-    chain = plan.chain
-    if model != chain.last:
-        # It was given, and differs.
-        return (1.0 - score) * UNLIKE_BAD
-    return plan.qualities.last_beside(score) if verdict.agree else plan.beliefs[belief]
 
 
 def _beliefs_by_model(chain: Chain, *, agree: bool) -> dict[str, Belief]:

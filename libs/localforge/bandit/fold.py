@@ -2,6 +2,7 @@
 
 import enum
 
+from localforge.bandit.cascade import Credit
 from localforge.bandit.ids import RecentIds
 from localforge.bandit.ladder import TRUSTED, learn_agreement, learn_check, learn_score
 from localforge.bandit.learner import Learner
@@ -150,14 +151,14 @@ class Fold:
 
     def _learn_score(self, fact: FeedbackGiven, z: Vector) -> Applied:
         learn_check(self.learner.checked, fact)
-        credited: tuple[tuple[str, float], ...] = ((fact.model, fact.score),)
+        credited: tuple[Credit, ...] = (Credit(fact.model, fact.score),)
         if fact.cascade is not None and fact.weight >= TRUSTED:
             try:
                 credited = learn_score(self.learner.cascade, fact)
             except (ValueError, LookupError):
                 return Applied.NUMBERS
-        for model, score in credited:
-            self.learner.arms.learn(model, z, score, fact.weight)
+        for credit in credited:
+            self.learner.arms.learn(credit.model, z, credit.score, fact.weight)
         return Applied.LEARNED
 
     def _take_import(self, fact: StateImported) -> Applied:

@@ -11,7 +11,7 @@ import math
 import msgspec
 
 from localforge.bandit.belief import Acceptance
-from localforge.bandit.cascade import Cascade, Chain, Plan, Rates, Verdict
+from localforge.bandit.cascade import Cascade, Chain, Credit, Plan, Rates, Verdict
 from localforge.bandit.checked import Checked, Estimate, is_accepted
 from localforge.bandit.learner import Learner
 from localforge.contracts.facts import (
@@ -94,7 +94,7 @@ def learn_agreement(cascade: Cascade, result: CascadeResult) -> None:
     cascade.learn_agreement(_plan(result), agree=result.agreed)
 
 
-def learn_score(cascade: Cascade, fact: FeedbackGiven) -> tuple[tuple[str, float], ...]:
+def learn_score(cascade: Cascade, fact: FeedbackGiven) -> tuple[Credit, ...]:
     """Take a verdict on the answer that a pair's cascade delivered.
 
     Args:
@@ -102,8 +102,7 @@ def learn_score(cascade: Cascade, fact: FeedbackGiven) -> tuple[tuple[str, float
         fact: A trusted verdict with a `cascade`, its score in [0, 1].
 
     Returns:
-        Model and score for the regressions of quality: a cascade shows a model's score only where
-        its answer is delivered, so the others get the score that is expected of them there.
+        Model and score for the regressions of quality; see `Cascade.learn`.
 
     Raises:
         ValueError: The result is not one of a pair, or delivers another model than those.
@@ -112,8 +111,7 @@ def learn_score(cascade: Cascade, fact: FeedbackGiven) -> tuple[tuple[str, float
     if result is None or result.delivered not in result.models:
         raise ValueError("a verdict on an answer that no model of the chain gave")
     verdict = Verdict(agree=result.agreed, deliver=result.delivered, probability=1.0)
-    credits_ = cascade.learn(_plan(result), verdict, fact.score, result.same)
-    return tuple((credit.model, credit.score) for credit in credits_)
+    return cascade.learn(_plan(result), verdict, fact.score, result.same)
 
 
 def learn_check(checked: Checked, fact: FeedbackGiven) -> None:

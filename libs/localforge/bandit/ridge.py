@@ -162,7 +162,9 @@ class RidgeArms:
         return means, stds, evidence, doubts
 
     def learn(self, model: str, z: Vector, score: float, weight: float) -> bool:
-        """Take one score in [0, 1] with a weight in (0, 1]; the caller has checked both.
+        """Take one score with a weight in (0, 1]; the caller has checked both.
+
+        A score is in [0, 1], or near it where it stands for one of a cascade (`cascade.Credit`).
 
         Returns:
             True when the model was found changed and starts anew.

@@ -30,8 +30,9 @@ class Target(NamedTuple):
     figure: str
     """`apgr`, a key of `save_at`, or `cascade`: saved at `CASCADE_LOSS`."""
     published: str
-    required: float
-    aim: float
+    required: float | None
+    """None: a line beside the requirements, for who wants to know that, too."""
+    aim: float | None
 
 
 class Line(NamedTuple):
@@ -45,7 +46,7 @@ class Line(NamedTuple):
     reached: str
     """Mean and standard deviation over the stream orders."""
     is_met: bool | None
-    """None: not measured."""
+    """None: not measured, or nothing is required."""
 
 
 TARGETS = (
@@ -75,14 +76,14 @@ TARGETS = (
         "static hull 81 %, LinUCB 80 %", 0.81, 0.86,
     ),
     Target(
-        "cascade, saved at 1.5 points, cold start",
-        "mmlu_helm", CASCADE, NONE, "cascade",
-        "agreement of two cheap models 53-55 %", 0.58, 0.65,
-    ),
-    Target(
         "cascade, saved at 1.5 points, unseen questions, shipped prior",
         "mmlu_helm", CASCADE, SHIPPED, "cascade",
         "agreement of two cheap models 53-55 %", 0.58, 0.65,
+    ),
+    Target(
+        "the same, cold start",
+        "mmlu_helm", CASCADE, NONE, "cascade",
+        "agreement of two cheap models 53-55 %", None, None,
     ),
 )  # fmt: skip
 
@@ -140,16 +141,17 @@ def _saved(frontier: Frontier, result: Result) -> list[float]:
 
 def _line(target: Target, result: Result | None) -> Line:
     values = _values(target, result)
-    told: Callable[[float], str] = (
-        (lambda value: f"{value:.3f}")
-        if target.figure == "apgr"
-        else (lambda value: f"{100 * value:.1f} %")
-    )
+
+    def told(value: float | None) -> str:
+        if value is None:
+            return ""
+        return f"{value:.3f}" if target.figure == "apgr" else f"{100 * value:.1f} %"
+
     reached, is_met = "not measured", None
     if values:
         mean = statistics.fmean(values)
         reached = f"{told(mean)} ± {told(deviation(values)).removesuffix(' %')}"
-        is_met = mean >= target.required
+        is_met = None if target.required is None else mean >= target.required
     return Line(
         target.measure,
         result.outcomes.name if result else target.data,

@@ -135,7 +135,9 @@ class Pool:
             usable = [s for s in usable if wanted(s)] or usable
         if len(usable) == 1:
             return usable[0]
-        return self._by_affinity(usable, request.body) or min(usable, key=_expected_wait(usable))
+        return self._by_affinity(usable, request.body) or min(
+            usable, key=_expected_wait(usable, request.upstream)
+        )
 
     def _by_affinity(self, usable: list[Server], body: bytes) -> Server | None:
         key = conversation_key(body)
@@ -238,17 +240,18 @@ def _has_it_loaded(request: Completion) -> Callable[[Server], bool]:
     )
 
 
-def _expected_wait(servers: Sequence[Server]) -> Callable[[Server], float]:
+def _expected_wait(servers: Sequence[Server], upstream: str) -> Callable[[Server], float]:
     """Return what to compare servers by: requests there for each slot, over learned speed.
 
-    A server whose speed is not known yet is taken to be as fast as the others.
+    That is the speed of the model that is asked for; a server of which it is not known is taken to
+    be as fast as the others.
     """
-    speeds = [s.speed.tokens_per_s for s in servers if s.speed.tokens_per_s > 0]
+    speeds = [speed for s in servers if (speed := s.tokens_per_s(upstream))]
     usual = sum(speeds) / len(speeds) if speeds else 1.0
 
     def wait(server: Server) -> float:
         requests = server.in_flight + server.foreign + 1
-        return requests / (server.adapter.slots * (server.speed.tokens_per_s or usual))
+        return requests / (server.adapter.slots * (server.tokens_per_s(upstream) or usual))
 
     return wait
 

@@ -1,6 +1,7 @@
 """One model server of a backend: its adapter, its breaker, and what is known of its speed."""
 
 import time
+from collections import defaultdict
 from collections.abc import Awaitable
 from urllib.parse import urlsplit
 
@@ -10,7 +11,7 @@ from localforge.errors import LocalforgeError, RetryableError
 from localforge.executor.breaker import Breaker
 from localforge.executor.meter import Meter
 from localforge.executor.silence import Silence
-from localforge.executor.speed import Speed, blend
+from localforge.executor.speed import RunningMean, Speed
 from localforge.inference import Adapter, Completion, Embedder, Probe, Reply
 from localforge.inference.protocol import LATEST, BackendLoad, ReportsLoad
 from localforge.inference.usage import settle_usage
@@ -53,8 +54,11 @@ class Server:
         self.breaker = breaker
         self.meter = Meter(usd_per_hour)
         self.speed = Speed()
+        """Of all its models together."""
+        self._speeds: defaultdict[str, Speed] = defaultdict(Speed)
+        """By the name a model has there."""
         self._silence = Silence()
-        self._usual_silence_s = 0.0
+        self._usual_silence_s = RunningMean()
         """Mean time to the first that is heard of an answer; of an unstreamed one, to all of it."""
         self.in_flight = 0
         self.foreign = 0
@@ -123,7 +127,10 @@ class Server:
             self._silence.end(reply, answered=answered)
             self.in_flight -= 1
         self.breaker.succeed(era)
-        self._note_speed(reply, began)
+        first = reply.first_content_at - began if reply.first_content_at else 0.0
+        took = time.monotonic() - began
+        self._usual_silence_s.update(first or took)
+        self.note_speed(request.upstream, first, settle_usage(reply, 0).completion_tokens, took)
 
     async def probe(self) -> Probe:
         """Ask it how it is, and remember."""
@@ -142,6 +149,18 @@ class Server:
         """Whether a model is in its memory, of a server that loads them on demand."""
         return upstream in self.loaded or f"{upstream}{LATEST}" in self.loaded
 
+    def note_speed(self, upstream: str, first_token_s: float, tokens: int, total_s: float) -> None:
+        """Learn from the times of one complete answer of a model; see `Speed.note`."""
+        self.speed.note(first_token_s, tokens, total_s)
+        self._speeds[upstream].note(first_token_s, tokens, total_s)
+
+    def tokens_per_s(self, upstream: str) -> float:
+        """Return how fast it writes with a model, as with its others until that one answered.
+
+        It is 0 where nothing is known.
+        """
+        return self._speeds[upstream].tokens_per_s or self.speed.tokens_per_s
+
     async def load(self) -> BackendLoad:
         """Ask it how busy it is, and remember."""
         if not isinstance(self.adapter, ReportsLoad):
@@ -159,20 +178,13 @@ class Server:
 
     @property
     def _hung_s(self) -> float:
-        return max(HUNG_S, SLOW_FACTOR * self._usual_silence_s)
+        return max(HUNG_S, SLOW_FACTOR * self._usual_silence_s.value)
 
     def _fail(self, era: int) -> None:
         self.breaker.fail(era)
         if self.is_open:
             # What it does on trial is judged by itself.
             self._silence.break_off()
-
-    def _note_speed(self, reply: Reply, began: float) -> None:
-        first = reply.first_content_at - began if reply.first_content_at else 0.0
-        tokens = settle_usage(reply, 0).completion_tokens
-        took = time.monotonic() - began
-        self.speed.note(first, tokens, took)
-        self._usual_silence_s = blend(self._usual_silence_s, first or took)
 
 
 def _is_late(request: Completion) -> bool:

@@ -1,7 +1,11 @@
-"""How fast one replica answers, learned from its own outcomes, for people who read the registry.
+"""How fast one replica answers, learned with River from its own outcomes.
 
-The router learns latency for itself, from the feedback stream; this is the same seen from here.
+It decides which of several replicas is asked, and people read it in the registry. What a model's
+latency is for the choice among models, the router learns for itself from the feedback stream.
 """
+
+# River's mean without the package around it, whose import brings pandas and 200 modules more.
+from river._river_rust.stats import RsEWMean
 
 from localforge.contracts.facts import OutcomeObserved
 
@@ -9,17 +13,38 @@ WEIGHT = 0.1
 """Of the newest outcome in the running means."""
 
 
-class Speed:
-    """Exponentially weighted means over complete answers.
-
-    Attributes:
-        first_token_s: Seconds to the first token of a stream; 0 until there was one.
-        tokens_per_s: Completion tokens per second of an answer; 0 until there was one.
-    """
+class RunningMean:
+    """River's exponentially weighted mean; it starts at its first value."""
 
     def __init__(self) -> None:
-        self.first_token_s = 0.0
-        self.tokens_per_s = 0.0
+        self._mean = RsEWMean(WEIGHT)
+
+    def update(self, value: float) -> None:
+        """Take one value."""
+        self._mean.update(value)
+
+    @property
+    def value(self) -> float:
+        """The mean; 0 until there was a value."""
+        return float(self._mean.get())
+
+
+class Speed:
+    """Exponentially weighted means over complete answers."""
+
+    def __init__(self) -> None:
+        self._first_token_s = RunningMean()
+        self._tokens_per_s = RunningMean()
+
+    @property
+    def first_token_s(self) -> float:
+        """Seconds to the first token of a stream; 0 until there was one."""
+        return self._first_token_s.value
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Completion tokens per second of an answer; 0 until there was one."""
+        return self._tokens_per_s.value
 
     def learn(self, fact: OutcomeObserved) -> None:
         """Take one outcome; failed and cancelled ones say nothing about speed."""
@@ -29,11 +54,6 @@ class Speed:
     def note(self, first_token_s: float, tokens: int, total_s: float) -> None:
         """Take the times of one complete answer, in seconds; 0 where there is none."""
         if first_token_s > 0:
-            self.first_token_s = blend(self.first_token_s, first_token_s)
+            self._first_token_s.update(first_token_s)
         if total_s > 0 and tokens:
-            self.tokens_per_s = blend(self.tokens_per_s, tokens / total_s)
-
-
-def blend(old: float, new: float) -> float:
-    """Return a running mean with one more value; 0 means that there is none yet."""
-    return new if old == 0 else old + WEIGHT * (new - old)
+            self._tokens_per_s.update(tokens / total_s)

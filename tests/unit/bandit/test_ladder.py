@@ -9,7 +9,6 @@ import pytest
 from localforge.audit import replay
 from localforge.audit.draws import wrong_with_draw
 from localforge.bandit import Applied, Fold, dump, load
-from localforge.bandit.belief import Qualities
 from localforge.bandit.cascade import Chain, Rates
 from localforge.config import Config
 from localforge.contracts.cards import Capability
@@ -178,18 +177,26 @@ def test_agreement_that_proves_wrong_is_trusted_less():
     assert beliefs["agree"] > decision.cascade.beliefs["agree"]
 
 
-def test_models_whose_answer_was_not_delivered_get_what_is_expected_of_them():
+def test_a_pair_that_agrees_shares_the_verdict_and_whom_nobody_asked_learns_nothing():
     fold = Fold(SCHEMA, DIM)
     decision = pairs()[0][0]
 
     learn(fold, scored(decision, 1, agreed=True, score=1.0))
 
     arms = fold.learner.arms
-    assert set(arms.names) == set(decision.cascade.models)
-    by_name = dict(zip(arms.names, arms.scores, strict=True))
-    assert by_name["cheap"] == by_name["other"] == 1.0
-    expected = Qualities(*decision.cascade.qualities).last_beside(1.0)
-    assert by_name["strong"] == pytest.approx(expected)
+    assert dict(zip(arms.names, arms.scores, strict=True)) == {"cheap": 1.0, "other": 1.0}
+
+
+def test_the_last_model_is_judged_by_what_was_believed_of_it_where_the_pair_differs():
+    decision = pairs()[0][0]
+    held = {}
+    for score in (0.0, 1.0):
+        fold = Fold(SCHEMA, DIM)
+        learn(fold, scored(decision, 1, agreed=False, score=score))
+        arms = fold.learner.arms
+        held[score] = dict(zip(arms.names, arms.scores, strict=True))["strong"]
+
+    assert 0.0 < held[0.0] < decision.cascade.qualities[2] < held[1.0]
 
 
 def test_a_weak_verdict_teaches_the_delivering_model_alone():

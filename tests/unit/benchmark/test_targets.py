@@ -70,11 +70,21 @@ def test_other_data_has_no_yardstick(result: Result) -> None:
     assert targets.reached([other], lambda: TIMING) == []
 
 
-def test_both_cascades_have_a_line_and_ask_the_same() -> None:
-    cascades = [target for target in targets.TARGETS if target.policy == "cascade"]
+def test_the_cascade_is_required_to_save_as_it_is_shipped_and_shown_cold_beside_that() -> None:
+    cascades = {t.prior: t.required for t in targets.TARGETS if t.policy == "cascade"}
 
-    assert {target.prior for target in cascades} == {"none", "shipped"}
-    assert {(target.required, target.aim) for target in cascades} == {(0.58, 0.65)}
+    assert cascades == {"shipped": 0.58, "none": None}
+
+
+def test_a_line_without_a_requirement_says_what_was_reached_and_no_verdict(result: Result) -> None:
+    """Nothing is judged that nobody asked for, and nothing measured is kept back."""
+    target = targets.TARGETS[0]._replace(required=None, aim=None)
+    judged, shown = (targets._line(t, result) for t in (targets.TARGETS[0], target))
+
+    assert judged.is_met is not None
+    assert shown.is_met is None
+    assert (shown.required, shown.aim) == ("", "")
+    assert shown.reached == judged.reached != "not measured"
 
 
 @pytest.mark.parametrize(

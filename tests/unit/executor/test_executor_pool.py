@@ -74,11 +74,22 @@ async def test_requests_at_the_same_time_go_to_different_servers():
     await asyncio.gather(*tasks)
 
 
-async def test_the_faster_server_gets_more():
+@pytest.mark.parametrize(
+    ("known", "shares"),
+    [
+        pytest.param({"m": (10.0, 40.0)}, [2, 8], id="with this model"),
+        pytest.param({"other": (10.0, 40.0)}, [2, 8], id="with another, this one being new"),
+        pytest.param({"other": (10.0, 90.0), "m": (40.0, 10.0)}, [8, 2], id="with both"),
+    ],
+)
+async def test_the_server_that_is_faster_gets_more(
+    known: dict[str, tuple[float, float]], shares: list[int]
+):
     adapters = [FakeAdapter(8), FakeAdapter(8)]
     pool = pool_of(*adapters)
-    pool._servers[0].speed.note(0.1, 100, 10.0)
-    pool._servers[1].speed.note(0.1, 100, 2.5)
+    for model, speeds in known.items():
+        for server, tokens_per_s in zip(pool._servers, speeds, strict=True):
+            server.note_speed(model, 0.1, 100, 100 / tokens_per_s)
     gate = asyncio.Event()
     for adapter in adapters:
         adapter.gate = gate
@@ -86,7 +97,7 @@ async def test_the_faster_server_gets_more():
     tasks = [asyncio.create_task(ask(pool)) for _ in range(10)]
     await wait_until(lambda: sum(a.running for a in adapters) == 10, description="all run")
 
-    assert [a.running for a in adapters] == [2, 8]
+    assert [a.running for a in adapters] == shares
     gate.set()
     await asyncio.gather(*tasks)
 
