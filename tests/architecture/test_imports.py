@@ -62,7 +62,7 @@ def test_contracts_import_only_contracts() -> None:
     ("library", "allowed"),
     [
         ("faststream", {"bus"}),
-        ("river", {"bandit"}),
+        ("river", {"bandit", "executor"}),
         ("redis", {"registry", "embedded"}),
         ("aiohttp", set()),
         ("httptools", {"edge", "inference", "faults"}),
