@@ -17,11 +17,10 @@ from localforge.contracts import subjects
 from localforge.embedded import ChildSpec, DataDir, LogForwarder, Supervisor, start_redis
 from localforge.embedded.binaries import nats_server
 from localforge.embedded.readiness import nats_answers
-from localforge.embedded.servers import free_port
 from localforge.telemetry import tracing
 from tests.e2e.stack import EDGE, STOP_S, Provider, Stack
 from tests.fakes.collector import FakeCollector
-from tests.support import wait_until
+from tests.support import unclaimed_ports, wait_until
 
 CONFIG = """\
 [[backends]]
@@ -56,7 +55,7 @@ class Served(Stack):
     @contextlib.contextmanager
     def running(self) -> Iterator[list[subprocess.Popen[bytes]]]:
         """Run `localforge serve` for every process, and kill what is left at the end."""
-        port = str(free_port())
+        port = str(unclaimed_ports()[0])
         self._url = f"http://127.0.0.1:{port}"
         environment = {"LOCALFORGE_CONFIG": str(self.config), "LOCALFORGE_EDGE__PORT": port}
         with self.log.open("ab") as out:
@@ -99,7 +98,7 @@ async def _supervisor() -> AsyncIterator[Supervisor]:
 @pytest.fixture(name="servers")
 async def _servers(tmp_path: Path, supervisor: Supervisor) -> AsyncIterator[dict[str, str]]:
     """A nats-server without users, as a developer would start one, and a redis-server."""
-    port = free_port()
+    port = unclaimed_ports()[0]
     broker = ChildSpec(
         name="own-nats",
         args=(
@@ -131,7 +130,7 @@ async def test_it_uses_yours_and_starts_none(
     finally:
         stack.crash()
 
-    assert children == {EDGE, "evaluator", "executor-fake"}
+    assert children == {EDGE, "executor-fake"}
     assert (answer.status, answer.json["model"]) == (200, "fake-a")
     assert replay.returncode == 0, replay.stderr
 
@@ -165,11 +164,18 @@ async def test_each_service_by_itself_serves_without_its_log_and_ends_without_a_
         )
         client = await nats.connect(servers["LOCALFORGE_NATS_URL"])
         await client.jetstream().delete_stream(subjects.FEEDBACK.name)
-        await client.close()
         second = await asyncio.to_thread(stack.chat, _ask("without its log"))
         # What a request leaves behind waits for its stream, at the end too.
         again = await asyncio.to_thread(stack.cli, "provision", "--json")
         await wait_until(lambda: asyncio.to_thread(stack.is_ready), description="the facts")
+
+        async def evaluated() -> bool:
+            durable = subjects.EVALUATOR_DURABLE
+            info = await client.jetstream().consumer_info(durable.stream, durable.name)
+            return bool(info.delivered and info.delivered.consumer_seq)
+
+        await wait_until(evaluated, description="the evaluator has the first answer")
+        await client.close()
         await supervisor.remove("own-nats")
         await wait_until(
             lambda: len(stack.events("nats_disconnected")) >= len(processes),

@@ -31,10 +31,10 @@ _ATTEMPTS = 10
 _PORTS = range(20000, 30000)
 """Below the range from which Linux takes ports for outgoing connections (32768 and up): such a
 connection could take a server's port while it restarts."""
-_NATS_MEMORY = {"GOMEMLIMIT": "56MiB"}
+_NATS_MEMORY = {"GOMEMLIMIT": "80MiB"}
 """Go's collector lets the heap double before it runs; from here on it runs for less. Soft: more is
-taken when more is in use. Most of it are caches of the last ten seconds, and a limit below what
-they need makes the collector run all the time."""
+taken when more is in use. Most of it are caches of the last ten seconds, 4 MiB for every hundred
+requests per second, and a limit below what they need makes the collector run all the time."""
 _PASSED_ON = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "TMPDIR")
 
 
