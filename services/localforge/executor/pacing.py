@@ -1,15 +1,21 @@
 """How often a stream's events go to the edge: at once, but no more than fifty times a second.
 
 A frame costs the same whether it carries one event or ten: a message through the broker, and a
-write to the client. Streams of up to fifty tokens per second are not held back at all, since
+write to the client. Streams of up to forty tokens per second are not held back at all, since
 whatever comes after a pause goes out at once; of faster ones the events of one frame period, about
 what a screen shows as one picture, travel together.
+
+Frames that are due leave when the clock's next period begins, the same moment for every stream, so
+that those of many streams are one write to the broker, and one read at the edge.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 PERIOD_S = 0.02
+LEAST_PERIODS = 0.25
+"""Between two frames, when the first one was not due but came after a pause."""
 MAX_HELD_BYTES = 64 * 1024
 
 
@@ -34,7 +40,7 @@ class FramePacer:
         """Send events now when the last frame is a period ago, else with the next frame."""
         await self.sent()
         if not self._held and self._loop.time() >= self._next_at:
-            self._next_at = self._loop.time() + PERIOD_S
+            self._next_at = _next_period(self._loop.time())
             await self._send(data)
             return
         self._held.append(data)
@@ -72,9 +78,17 @@ class FramePacer:
 
     def _on_period(self) -> None:
         self._timer = None
-        self._next_at = self._loop.time() + PERIOD_S
+        self._next_at = _next_period(self._loop.time())
         self._sending = self._loop.create_task(self._send_held())
 
     async def _send_held(self) -> None:
         if held := self.take():
             await self._send(held)
+
+
+def _next_period(now: float) -> float:
+    """Return when the next period begins, the one after it if that is too soon.
+
+    A timer may fire a little before its time, which must not make a frame of its own.
+    """
+    return (math.floor(now / PERIOD_S + LEAST_PERIODS) + 1) * PERIOD_S

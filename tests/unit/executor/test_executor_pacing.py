@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from localforge.executor.pacing import MAX_HELD_BYTES, FramePacer
+from localforge.executor.pacing import (
+    LEAST_PERIODS,
+    MAX_HELD_BYTES,
+    PERIOD_S,
+    FramePacer,
+    _next_period,
+)
 from tests.support import wait_until
 
 
@@ -39,6 +45,20 @@ async def test_events_that_come_close_together_leave_as_one_frame() -> None:
 
     await wait_until(lambda: len(sent.frames) == 2, description="the second frame")
     assert sent.frames == [b"a", b"bcd"]
+
+
+def test_streams_that_begin_at_different_times_have_their_next_frames_at_the_same_moment() -> None:
+    dues = {_next_period(1_000 * PERIOD_S + at * PERIOD_S) for at in (0.01, 0.2, 0.5, 0.74)}
+
+    assert len(dues) == 1
+
+
+@pytest.mark.parametrize("now", [0.0, 7.0031, 7.0149, 7.0151, 7.0199, 7.02, 1234567.0199])
+def test_the_next_frame_is_due_on_the_clock_and_not_too_soon(now: float) -> None:
+    due = _next_period(now)
+
+    assert due / PERIOD_S == pytest.approx(round(due / PERIOD_S), abs=1e-6)
+    assert LEAST_PERIODS * PERIOD_S * 0.999 <= due - now <= (1 + LEAST_PERIODS) * PERIOD_S * 1.001
 
 
 async def test_an_event_after_a_pause_is_not_held_back() -> None:
