@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -28,6 +30,24 @@ async def wait_until(
         if time.monotonic() > end:
             raise AssertionError(f"waited {timeout} s for: {description}; last value {value!r}")
         await asyncio.sleep(0.01)
+
+
+_PORTS = range(30000, 32760)
+"""Between those that LocalForge looks for its servers' among and those that Linux gives out."""
+
+
+def unclaimed_ports(count: int = 1) -> range:
+    """Return so many loopback ports in a row that nobody has, or takes unless told to.
+
+    For a port that is bound some time after it was chosen, while other tests start servers.
+    """
+    for first in random.sample(_PORTS, 200):
+        found = range(first, first + count)
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in found:
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return found
+    raise AssertionError(f"no {count} free ports in a row in {_PORTS}")
 
 
 class Lateness:

@@ -18,7 +18,7 @@ class Server:
 
     def __init__(self, supervisor: Supervisor, url: str) -> None:
         self.supervisor = supervisor
-        self.config = RedisConfig(url=url, timeout_s=0.3)
+        self.config = RedisConfig(url=url, timeout_s=2)
 
     @property
     def pid(self) -> int:

@@ -51,9 +51,10 @@ FAULTY = """
 name = "{name}"
 kind = "{kind}"
 url = "{url}"
-first_token_timeout_s = 2
-stall_timeout_s = 2
-timeout_s = 3.5
+# Longer than a busy machine keeps a healthy server waiting.
+first_token_timeout_s = 3
+stall_timeout_s = 3
+timeout_s = 4.5
 retries = 1
 breaker_failures = 100000
 # The first probe finds it well; a later one would take it out of the plans.

@@ -29,7 +29,7 @@ from tests.fakes.openai_server import Behaviour, FakeOpenAIServer, Seen
 
 READY_S = 60
 STOP_S = 30
-EDGE = "edge+profiler+router+sweeper+evaluator"
+EDGE = "edge+profiler+router+sweeper"
 """The child that holds the four services which `localforge up` puts into one process."""
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
 

@@ -39,7 +39,7 @@ quality_prior = 0.5
 price_in = 0.5
 price_out = 1.0
 """
-REQUESTS = 70
+REQUESTS = 140
 
 
 @pytest.fixture(name="audited", scope="module")
@@ -100,8 +100,9 @@ def test_verify_with_another_public_key_finds_every_remote_attempt(
 def test_counterfactual_estimates_another_price_and_names_the_decisions(
     audited: Stack, tmp_path: Path
 ):
+    # So dear that of this many decisions some are sure to fall the other way.
     new = tmp_path / "new.toml"
-    new.write_text(audited.config.read_text().replace("price_out = 1.0", "price_out = 900.0"))
+    new.write_text(audited.config.read_text().replace("price_out = 1.0", "price_out = 3000.0"))
 
     told = _told(
         audited.cli("audit", "counterfactual", "--policy", str(new), "--since", "1h", "--json")

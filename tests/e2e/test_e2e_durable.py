@@ -153,7 +153,7 @@ async def test_a_sensitive_request_stays_on_site(stack: Stack, cloud: Provider):
 
 async def test_a_failing_model_is_replaced_by_the_next_of_the_plan(stack: Stack, local: Provider):
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-    ids = [f"durable-fallback-{index}" for index in range(8)]
+    ids = [f"durable-fallback-{index}" for index in range(3)]
     with local.behaving(fake_a=Behaviour(status=503)):
         async with application(stack) as app:
             for request_id in ids:
@@ -161,13 +161,14 @@ async def test_a_failing_model_is_replaced_by_the_next_of_the_plan(stack: Stack,
                     request_id,
                     _ask("x", tools=tools) | {"model": "auto"},
                     label=Label.CONFIDENTIAL,
+                    policy="rules",  # which puts `fake-a` first
                 )
             found = [await app.result(request_id) for request_id in ids]
 
     assert {(r.status, r.model) for r in found} == {(200, "fake-b")}
     await wait_until(
-        lambda: [e for e in stack.events("fallback") if e["request_id"] in ids],
-        description="the log line of a fallback",
+        lambda: {e["request_id"] for e in stack.events("fallback")} >= set(ids),
+        description="the log lines of the fallbacks",
     )
 
 

@@ -1,5 +1,6 @@
 """What goes wrong between the client and the model, as the client and the model see it."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -12,9 +13,10 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.e2e.slow_server import check_took
 from tests.e2e.stack import Provider, Stack
 from tests.fakes.openai_server import Behaviour, Seen
-from tests.support import wait_until
+from tests.support import Lateness, wait_until
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 
@@ -41,7 +43,7 @@ def _finished(seen: list[Seen]) -> bool:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_stops_the_model_within_a_second(
-    stack: Stack, local: Provider, stream: bool
+    stack: Stack, local: Provider, late: Lateness, stream: bool
 ):
     marker = f"gone-client-{stream}"
     with local.behaving(fake_a=Behaviour(words=["word"] * 400, pace_s=0.05)):
@@ -53,7 +55,7 @@ async def test_a_client_that_goes_stops_the_model_within_a_second(
         await wait_until(lambda: _finished(local.saw(marker)), description="the model stops")
 
     (seen,) = local.saw(marker)
-    assert seen.closed_at - gone_at < 1
+    check_took(seen.closed_at - gone_at, 1, late)
     assert not seen.finished
 
 
@@ -70,19 +72,17 @@ async def test_a_cancelled_request_is_recorded_as_such(stack: Stack, local: Prov
 
 
 def test_before_the_first_token_the_next_model_of_the_plan_answers(stack: Stack, local: Provider):
-    """`fake-a` fails; of the two that have tools, each is chosen first about every other time."""
-    fallbacks = []
+    """`fake-a`, which the rule puts first, fails; of the others one has tools."""
     with local.behaving(fake_a=Behaviour(status=503, error={"message": "busy"})):
-        for index in range(12):
+        for index in range(3):
             reply = stack.chat(
-                _ask(f"fallback {index}", tools=TOOLS, model="auto"), label="confidential"
+                _ask(f"fallback {index}", tools=TOOLS, model="auto"),
+                label="confidential",
+                policy="rules",
             )
             assert reply.status == 200, reply.body
-            assert reply.json["model"] == reply.headers["x-localforge-model"] != "fake-a"
-            fallbacks.append(reply.headers["x-localforge-fallbacks"])
-
-    assert set(fallbacks) <= {"0", "1"}
-    assert "1" in fallbacks
+            assert reply.json["model"] == reply.headers["x-localforge-model"] == "fake-b"
+            assert reply.headers["x-localforge-fallbacks"] == "1"
 
 
 @pytest.mark.parametrize("fault", ["cut", "error in the body", "not JSON"])
@@ -139,14 +139,16 @@ def test_the_official_client_raises_on_a_broken_stream(stack: Stack, local: Prov
     assert "".join(heard) == "The sea is"
 
 
-def test_a_silent_model_ends_with_504_at_the_deadline(stack: Stack, local: Provider):
+async def test_a_silent_model_ends_with_504_at_the_deadline(
+    stack: Stack, local: Provider, late: Lateness
+):
     began = time.monotonic()
     with local.behaving(fake_a=Behaviour(first_s=30)):
-        reply = stack.chat(_ask("deadline"), deadline_s="1")
+        reply = await asyncio.to_thread(stack.chat, _ask("deadline"), deadline_s="1")
     took = time.monotonic() - began
 
     assert (reply.status, reply.json["error"]["code"]) == (504, "deadline_exceeded")
-    assert 0.9 < took < 3
+    assert 0.9 < took < late.allowed(3, at_most=10)
 
 
 def test_the_providers_own_refusal_is_passed_on(stack: Stack, local: Provider):

@@ -130,7 +130,7 @@ async def test_it_uses_yours_and_starts_none(
     finally:
         stack.crash()
 
-    assert children == {EDGE, "executor-fake"}
+    assert children == {EDGE, "evaluator", "executor-fake"}
     assert (answer.status, answer.json["model"]) == (200, "fake-a")
     assert replay.returncode == 0, replay.stderr
 

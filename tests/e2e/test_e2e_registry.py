@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from localforge.config import RedisConfig
-from localforge.embedded.servers import free_port
 from localforge.registry import RegistryStore
 from tests.e2e.stack import Provider, Stack, running
 from tests.fakes.openai_server import WORDS, Behaviour
-from tests.support import Lateness, wait_until
+from tests.support import Lateness, unclaimed_ports, wait_until
 
 CONFIG = """\
 [up]
@@ -39,7 +38,7 @@ WITHIN_S = 1.0
 @pytest.fixture(name="small", scope="module")
 def _small(tmp_path_factory: pytest.TempPathFactory, local: Provider) -> Iterator[Stack]:
     # The router has it, then the evaluator and the executor the next two.
-    config = CONFIG.format(url=local.url, metrics_port=free_port())
+    config = CONFIG.format(url=local.url, metrics_port=unclaimed_ports(3)[0])
     with running(Stack(tmp_path_factory.mktemp("registry"), config)) as stack:
         yield stack
 
@@ -159,4 +158,4 @@ async def test_a_change_reaches_the_router_within_a_second(small: Stack):
         await store.switch("fake-a", enabled=True)
         await store.close()
 
-    assert max(seconds) < late.allowed(WITHIN_S, at_most=2), (seconds, late.worst_s)
+    assert max(seconds) < late.allowed(WITHIN_S, at_most=5), (seconds, late.worst_s)

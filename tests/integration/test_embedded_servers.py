@@ -31,9 +31,8 @@ from localforge.embedded import (
     start_nats,
     start_redis,
 )
-from localforge.embedded.servers import free_port
 from localforge.errors import ConfigError
-from tests.support import wait_until
+from tests.support import unclaimed_ports, wait_until
 
 INSTANCE = Path(__file__).with_name("embedded_instance.py")
 
@@ -139,7 +138,7 @@ async def test_redis_asks_for_its_password(supervisor: Supervisor, data: DataDir
 async def test_a_port_taken_by_somebody_else_is_left_for_another(
     supervisor: Supervisor, data: DataDir, taken_port: int, server: str
 ):
-    free = free_port()
+    free = unclaimed_ports()[0]
     ports = iter([taken_port, free])
 
     if server == "nats":
@@ -203,11 +202,11 @@ async def test_a_child_that_ends_is_started_again_after_growing_pauses(
 async def test_a_child_that_does_not_get_ready_in_time_is_killed(
     supervisor: Supervisor, new_children: Callable[[], set[int]]
 ):
-    spec = _python(
-        "late", "import time; print('thinking', flush=True); time.sleep(9)", ready_timeout_s=1
-    )
+    # No Python: it may take as long as that to say anything.
+    args = ("/bin/sh", "-c", "echo thinking; exec sleep 99")
+    spec = ChildSpec(name="late", args=args, environment={}, ready_timeout_s=2)
 
-    with pytest.raises(ChildFailed, match=r"`late` did not start: not ready after 1 s.*\nthinking"):
+    with pytest.raises(ChildFailed, match=r"`late` did not start: not ready after 2 s.*\nthinking"):
         await supervisor.start(spec)
 
     assert new_children() == set()

@@ -20,14 +20,12 @@ async def test_a_view_follows_the_registry(store: RegistryStore, view: RegistryV
 
     await store.register("b", [card_of("m1")])
     await store.beat(state_of("r1"))
-    await wait_until(lambda: view.snapshot.replicas, timeout=2, description="the heartbeat")
+    await wait_until(lambda: view.snapshot.replicas, description="the heartbeat")
 
     assert set(view.snapshot.cards) == {"m1"}
     first = view.snapshot
     await store.switch("m1", enabled=False)
-    await wait_until(
-        lambda: not view.snapshot.cards["m1"].enabled, timeout=2, description="the switch"
-    )
+    await wait_until(lambda: not view.snapshot.cards["m1"].enabled, description="the switch")
     assert first.cards["m1"].enabled, "a snapshot does not change under its readers"
     assert view.snapshot.version == first.version + 1
 
@@ -65,7 +63,7 @@ async def test_every_kind_of_change_reaches_every_view_within_a_second(
     for view in views:
         await view.close()
 
-    assert max(seconds.values()) < late.allowed(1, at_most=2), (seconds, late.worst_s)
+    assert max(seconds.values()) < late.allowed(1, at_most=5), (seconds, late.worst_s)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

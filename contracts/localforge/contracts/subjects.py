@@ -206,9 +206,6 @@ RESULTS = Stream(
 FEEDBACK = Stream(
     name="LF_FEEDBACK",
     subjects=("lf.decision.>", "lf.outcome.>", "lf.feedback.>", "lf.state.>"),
-    # A fact is published again 5 s after a missed ack. The server holds every id of this window in
-    # memory, three for each request, and whoever reads facts ignores what it has had.
-    duplicate_window_s=30,
     deny_delete=True,
     deny_purge=True,
 )

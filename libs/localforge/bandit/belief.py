@@ -105,7 +105,7 @@ class Qualities(msgspec.Struct, frozen=True, array_like=True):
         """Return how good the last model's answer is where the pair agrees.
 
         Args:
-            agreed: How good the answer is that the pair agrees on: expected, or its score.
+            agreed: How good the answer is expected to be that the pair agrees on.
         """
         beside_good = 1.0 - BESIDE_GOOD * (1.0 - self.last)
         return agreed * beside_good + (1.0 - agreed) * BESIDE_BAD * self.last

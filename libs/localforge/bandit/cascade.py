@@ -120,6 +120,8 @@ class Credit(NamedTuple):
     score: float
     """Seen, or expected where none could be seen; of the last model what its score comes to on
     requests of all kinds, which may be below 0 or above 1."""
+    raw: float | None = None
+    """The score itself, where `score` stands for it."""
 
 
 class BeliefState(msgspec.Struct, frozen=True, array_like=True):
@@ -265,7 +267,7 @@ class Cascade:
         ]
         if verdict.deliver == chain.last:
             moved = OWN_SHARE * (score - plan.beliefs[belief])
-            credits_.append(Credit(chain.last, plan.qualities.last + moved))
+            credits_.append(Credit(chain.last, plan.qualities.last + moved, raw=score))
         return tuple(credits_)
 
     def drawing(self, width: float, seed: int) -> "Cascade":

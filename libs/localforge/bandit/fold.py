@@ -158,7 +158,7 @@ class Fold:
             except (ValueError, LookupError):
                 return Applied.NUMBERS
         for credit in credited:
-            self.learner.arms.learn(credit.model, z, credit.score, fact.weight)
+            self.learner.arms.learn(credit.model, z, credit.score, fact.weight, raw=credit.raw)
         return Applied.LEARNED
 
     def _take_import(self, fact: StateImported) -> Applied:

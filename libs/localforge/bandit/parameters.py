@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from localforge.bandit import belief, billing, cascade, checked, drift, prior, ridge, usage
+from localforge.bandit import belief, billing, cascade, checked, drift, ladder, prior, ridge, usage
 from localforge.bandit.policies import DEFAULT, POLICIES, Outlook
 from localforge.config import RouterConfig
 from localforge.scoring.verdict import FAILED_BELOW
 
-LEARNER = "levels.v4"
+LEARNER = "levels.v5"
 """Name and version of the learners' arithmetic; a state of another one is not read."""
-VERSION = "v4"
+VERSION = "v5"
 """Of the policies: a change of a rule or of a learner's arithmetic is a new version."""
 
 CONSTANTS_HASH = hashlib.blake2b(
@@ -44,6 +44,10 @@ CONSTANTS_HASH = hashlib.blake2b(
             belief.REPEAT_SPLIT,
             cascade.CAUTION,
             cascade.CURIOSITY,
+            cascade.OWN_SHARE,
+            ladder.CHEAP,
+            ladder.COMPARABLE_TOKENS,
+            ladder.TRUSTED,
             checked.SHRINKAGE,
             checked.KEPT,
             checked.SURE,

@@ -161,10 +161,18 @@ class RidgeArms:
             doubts.append(math.sqrt(SLOPE_DOUBT * spread + LEVEL_DOUBT * unsettled))
         return means, stds, evidence, doubts
 
-    def learn(self, model: str, z: Vector, score: float, weight: float) -> bool:
-        """Take one score with a weight in (0, 1]; the caller has checked both.
+    def learn(
+        self, model: str, z: Vector, score: float, weight: float, *, raw: float | None = None
+    ) -> bool:
+        """Take one score; the caller has checked it.
 
-        A score is in [0, 1], or near it where it stands for one of a cascade (`cascade.Credit`).
+        Args:
+            model: Whose answer it is.
+            z: From `design`.
+            score: In [0, 1], or near it where it stands for another (`cascade.Credit`).
+            weight: In (0, 1].
+            raw: The score that was seen, where `score` stands for it. It is what tells of changes:
+                one that rests on predictions follows them.
 
         Returns:
             True when the model was found changed and starts anew.
@@ -179,7 +187,8 @@ class RidgeArms:
         self.updates += 1
         self.learned_at[row] = self.updates
         # Not minus the level, which follows the scores and would hide the change.
-        if weight >= FIRM and self.detectors[row].update(score - base - slope):
+        error = (score if raw is None else raw) - base - slope
+        if weight >= FIRM and self.detectors[row].update(error):
             self._reset(row)
             self.drifts[row] += 1
             self._refresh_shared()

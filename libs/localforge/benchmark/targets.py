@@ -81,7 +81,7 @@ TARGETS = (
         "agreement of two cheap models 53-55 %", 0.58, 0.65,
     ),
     Target(
-        "the same, cold start",
+        "cascade, saved at 1.5 points, cold start (nothing is required)",
         "mmlu_helm", CASCADE, NONE, "cascade",
         "agreement of two cheap models 53-55 %", None, None,
     ),

@@ -206,7 +206,9 @@ class Instance:
                 await process.wait()
         if process.returncode:
             reason = errors.decode(errors="replace").strip().removeprefix("error: ")
-            raise ConfigError(reason.replace("localforge provision --update", "up with --update"))
+            raise ConfigError(
+                reason.replace("localforge provision --update", "localforge up --update")
+            )
         _say("streams and consumers are provisioned")
 
     def _specs(self) -> dict[str, ChildSpec]:

@@ -23,8 +23,6 @@ from localforge.telemetry import log, tracing
 _log = log.get("evaluator")
 
 RETRY_S = 0.5
-AT_ONCE = 4
-"""Answers that are scored without a pause for what else this process does."""
 COMPLETION_PREFIX = "chatcmpl-"
 PATIENT_DELIVERIES = 3
 """A verdict can overtake its decision, whose record is published in the background."""
@@ -62,9 +60,7 @@ class EvaluatorApp:
     async def on_content(self, batch: list[Pulled]) -> None:
         """Score a batch of answers. Delivered is done: a lost score is no update, not harm."""
         now = time.time()
-        for index, message in enumerate(batch):
-            if index % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
+        for message in batch:
             try:
                 given = self._score(EvaluateCall.decode(message.data), now)
             except ContractViolation as exc:

@@ -1,5 +1,7 @@
 """Turn answers and users' verdicts into `FeedbackGiven`. No broker, no clock, no state."""
 
+import msgspec
+
 from localforge.contracts.chat import FeedbackSubmitted
 from localforge.contracts.facts import CascadeResult, DecisionMade, FeedbackGiven
 from localforge.contracts.live import EvaluateCall
@@ -53,7 +55,8 @@ class EvaluatorService:
             decision: The one that the completion was made by.
             now: Unix time in seconds.
             answered_by: Model that answered where it was not the chosen one, after a fallback.
-            cascade: What came of a pair that was compared; its `delivered` gave the answer.
+            cascade: What came of a pair that was compared; its `delivered` gave the answer. One of
+                other models than the decision's is not believed.
 
         Raises:
             RequestRefused: The score is not in 0 to 1, the source is unknown, `answered_by` is not
@@ -79,7 +82,14 @@ class EvaluatorService:
                 code="invalid_source",
                 param="source",
             )
-        if cascade is not None:
+        plan = decision.cascade
+        if cascade is not None and (plan is None or plan.models != cascade.models):
+            cascade = None
+        if cascade is not None and plan is not None:
+            # What was believed is the router's to say; an executor elsewhere tells what came of it.
+            cascade = msgspec.structs.replace(
+                cascade, qualities=plan.qualities, beliefs=plan.beliefs
+            )
             # Nobody's, when a model that was then asked has failed: the first one's was at hand.
             answered_by = cascade.delivered
             cascade = cascade if cascade.delivered else None

@@ -243,15 +243,18 @@ def _has_it_loaded(request: Completion) -> Callable[[Server], bool]:
 def _expected_wait(servers: Sequence[Server], upstream: str) -> Callable[[Server], float]:
     """Return what to compare servers by: requests there for each slot, over learned speed.
 
-    That is the speed of the model that is asked for; a server of which it is not known is taken to
-    be as fast as the others.
+    That is the speed of the model that is asked for or, as long as no server has answered with it,
+    of all that each has. A server of which it is not known is taken to be as fast as the others.
     """
-    speeds = [speed for s in servers if (speed := s.tokens_per_s(upstream))]
-    usual = sum(speeds) / len(speeds) if speeds else 1.0
+    speeds = {s.name: s.tokens_per_s(upstream) for s in servers}
+    if not any(speeds.values()):
+        speeds = {s.name: s.speed.tokens_per_s for s in servers}
+    known = [speed for speed in speeds.values() if speed]
+    usual = sum(known) / len(known) if known else 1.0
 
     def wait(server: Server) -> float:
         requests = server.in_flight + server.foreign + 1
-        return requests / (server.adapter.slots * (server.tokens_per_s(upstream) or usual))
+        return requests / (server.adapter.slots * (speeds[server.name] or usual))
 
     return wait
 

@@ -155,11 +155,9 @@ class Server:
         self._speeds[upstream].note(first_token_s, tokens, total_s)
 
     def tokens_per_s(self, upstream: str) -> float:
-        """Return how fast it writes with a model, as with its others until that one answered.
-
-        It is 0 where nothing is known.
-        """
-        return self._speeds[upstream].tokens_per_s or self.speed.tokens_per_s
+        """Return how fast it writes with a model; 0 where that is not known."""
+        known = self._speeds.get(upstream)
+        return known.tokens_per_s if known else 0.0
 
     async def load(self) -> BackendLoad:
         """Ask it how busy it is, and remember."""

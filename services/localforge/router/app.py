@@ -1,11 +1,10 @@
 """Wiring of the router: both lanes in front of a `RouterService` that learns from the stream."""
 
-import asyncio
 import time
 
 import msgspec
 
-from localforge.bandit import FACT_SUBJECTS, Applied, Fold
+from localforge.bandit import FACT_SUBJECTS, Fold
 from localforge.bus.durable import Delivery
 from localforge.bus.pull import Pulled
 from localforge.bus.refusal import refuse
@@ -19,6 +18,7 @@ from localforge.hosting import Host
 from localforge.router.catch_up import Folded, Latecomer
 from localforge.router.checkpoints import Checkpoints
 from localforge.router.companions import Companions
+from localforge.router.learning import Learning
 from localforge.router.service import Routed, RouterService
 from localforge.router.shadow import Shadow
 from localforge.telemetry import log, tracing
@@ -26,8 +26,6 @@ from localforge.telemetry import log, tracing
 _log = log.get("router")
 
 UNAVAILABLE = 503
-AT_ONCE = 4
-"""Facts that are learned from without a pause: half a millisecond that a request may wait for."""
 LAST_DELIVERY = subjects.ROUTER_DURABLE.max_deliver - 3
 """From here on a request that cannot be placed ends with an error as its result."""
 
@@ -44,6 +42,7 @@ class RouterApp:
         self._host = host
         self._bus = host.bus("router")
         self._fold: Fold
+        self._learning: Learning
         self._service: RouterService
         self._tail: Tail
         self._checkpoints: Checkpoints
@@ -57,6 +56,7 @@ class RouterApp:
         await self._bus.connect()
         self._checkpoints = Checkpoints(self._bus.client, config.router.checkpoint_every)
         self._fold = await self._checkpoints.restore(SCHEMA.name, SCHEMA.dim, config.router.prior)
+        self._learning = Learning(self._fold, self._companions)
         self._tail = Tail(
             self._bus.client,
             self._bus.user,
@@ -153,28 +153,10 @@ class RouterApp:
         self._decide_in_shadow(routed)
 
     async def on_facts(self, batch: list[Pulled]) -> None:
-        """Learn from a batch of the stream, in its order; decisions are made in between."""
-        learned = 0
-        for start in range(0, len(batch), AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            learned += self._learn(batch[start : start + AT_ONCE])
+        """Learn from a batch of the stream, in its order."""
+        learned = await self._learning.take(batch)
         if self._checkpoints.due(learned):
             await self._checkpoints.write(self._fold, self._companions.dump())
-
-    def _learn(self, messages: list[Pulled]) -> int:
-        """Take messages into all that is learned, and return how many taught the learner.
-
-        Nothing is awaited here: every decision finds the learner and its companions equally far.
-        """
-        learned = 0
-        for message in messages:
-            applied = self._fold.apply_bytes(message.sequence, message.subject, message.data)
-            learned += applied is Applied.LEARNED
-            if message.subject == subjects.STATE_IMPORT:
-                _tell_import(applied, self._fold)
-        self._companions.apply(messages)
-        return learned
 
     async def _catch_up(self, folded: Folded) -> None:
         """Feed something the stream until it is as far as the learner, which goes on meanwhile."""
@@ -206,10 +188,3 @@ class RouterApp:
         self._bus.facts.record(
             subjects.decision(decision.decision_id), decision, message_id=decision.decision_id
         )
-
-
-def _tell_import(applied: Applied, fold: Fold) -> None:
-    if applied is Applied.IMPORTED:
-        _log.info("router_imported", sequence=fold.sequence, state_hash=fold.state_hash())
-    elif applied is not Applied.BEHIND:
-        _log.error("router_import_not_taken", sequence=fold.sequence, reason=applied.value)

@@ -55,7 +55,7 @@ context_tokens = 131072
 together = {together}
 discover = false
 """
-TOGETHER = ("edge", "profiler", "router", "sweeper", "evaluator")
+TOGETHER = ("edge", "profiler", "router", "sweeper")
 
 
 class _Runtime(msgspec.Struct, frozen=True):

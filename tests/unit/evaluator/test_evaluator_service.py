@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from localforge.contracts.chat import FeedbackSubmitted
-from localforge.contracts.facts import CascadeResult, DecisionMade
+from localforge.contracts.facts import CascadePlan, CascadeResult, DecisionMade
 from localforge.contracts.live import EvaluateCall
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
@@ -76,27 +76,64 @@ def test_another_keys_answer_is_not_judged() -> None:
     assert SERVICE.user_feedback(submitted(), own, 9.0).score == 0.25, "where no key is asked for"
 
 
-def pair(delivered: str) -> CascadeResult:
-    return CascadeResult(
-        models=("small", "middle", "large"),
-        qualities=(0.5, 0.5, 0.9),
-        beliefs={},
+PLAN = CascadePlan(
+    test="agreement",
+    models=("small", "middle", "large"),
+    asks_pair=True,
+    qualities=(0.5, 0.5, 0.9),
+    beliefs={"last_split": 0.6},
+)
+CASCADE = msgspec.structs.replace(DECISION, cascade=PLAN)
+
+
+def pair(delivered: str, **changes: Any) -> CascadeResult:
+    result = CascadeResult(
+        models=PLAN.models,
+        qualities=PLAN.qualities,
+        beliefs=PLAN.beliefs,
         agreed=True,
         delivered=delivered,
     )
+    return msgspec.structs.replace(result, **changes)
 
 
 def test_a_verdict_on_a_cascade_is_about_the_model_whose_answer_was_delivered() -> None:
     # The last attempt was another model's.
     given = SERVICE.user_feedback(
-        submitted(), DECISION, 9.0, answered_by="large", cascade=pair("small")
+        submitted(), CASCADE, 9.0, answered_by="large", cascade=pair("small")
     )
 
     assert (given.model, given.cascade) == ("small", pair("small"))
 
 
+def test_what_was_believed_of_a_cascade_is_the_decisions_whatever_an_executor_says() -> None:
+    """With a belief of 0 and a quality of 1 it could never be found bad."""
+    told = pair("large", agreed=False, qualities=(0.0, 0.0, 1.0), beliefs={"last_split": 0.0})
+
+    given = SERVICE.user_feedback(submitted(), CASCADE, 9.0, answered_by="large", cascade=told)
+
+    assert (given.model, given.cascade) == ("large", pair("large", agreed=False))
+
+
+@pytest.mark.parametrize(
+    ("decision", "models"),
+    [
+        pytest.param(DECISION, PLAN.models, id="the decision has none"),
+        pytest.param(CASCADE, ("small", "other", "large"), id="of other models"),
+    ],
+)
+def test_a_cascade_that_was_not_decided_is_not_believed(
+    decision: DecisionMade, models: tuple[str, ...]
+) -> None:
+    told = pair("small", models=models)
+
+    given = SERVICE.user_feedback(submitted(), decision, 9.0, answered_by="large", cascade=told)
+
+    assert (given.model, given.cascade) == ("large", None)
+
+
 def test_a_cascade_that_ended_with_the_answer_at_hand_teaches_nothing_of_the_pair() -> None:
-    given = SERVICE.user_feedback(submitted(), DECISION, 9.0, answered_by="large", cascade=pair(""))
+    given = SERVICE.user_feedback(submitted(), CASCADE, 9.0, answered_by="large", cascade=pair(""))
 
     assert (given.model, given.cascade) == ("small", None)
 

@@ -80,6 +80,7 @@ async def test_requests_at_the_same_time_go_to_different_servers():
         pytest.param({"m": (10.0, 40.0)}, [2, 8], id="with this model"),
         pytest.param({"other": (10.0, 40.0)}, [2, 8], id="with another, this one being new"),
         pytest.param({"other": (10.0, 90.0), "m": (40.0, 10.0)}, [8, 2], id="with both"),
+        pytest.param({"other": (10.0, 40.0), "m": (20.0, 0.0)}, [5, 5], id="one never had it"),
     ],
 )
 async def test_the_server_that_is_faster_gets_more(
@@ -89,7 +90,8 @@ async def test_the_server_that_is_faster_gets_more(
     pool = pool_of(*adapters)
     for model, speeds in known.items():
         for server, tokens_per_s in zip(pool._servers, speeds, strict=True):
-            server.note_speed(model, 0.1, 100, 100 / tokens_per_s)
+            if tokens_per_s:
+                server.note_speed(model, 0.1, 100, 100 / tokens_per_s)
     gate = asyncio.Event()
     for adapter in adapters:
         adapter.gate = gate
