@@ -120,8 +120,10 @@ class Credit(NamedTuple):
     score: float
     """Seen, or expected where none could be seen; of the last model what its score comes to on
     requests of all kinds, which may be below 0 or above 1."""
-    raw: float | None = None
-    """The score itself, where `score` stands for it."""
+    noticed: float | None = None
+    """What tells of changes, where that is not `score`: of the last model the same with all of the
+    difference. Its scores as they are would not do: they are lower than those of requests that it
+    answers alone, and beginning to use cascades is no change of the model."""
 
 
 class BeliefState(msgspec.Struct, frozen=True, array_like=True):
@@ -266,8 +268,8 @@ class Cascade:
             for model in dict.fromkeys((chain.first, chain.second))
         ]
         if verdict.deliver == chain.last:
-            moved = OWN_SHARE * (score - plan.beliefs[belief])
-            credits_.append(Credit(chain.last, plan.qualities.last + moved, raw=score))
+            expected, off = plan.qualities.last, score - plan.beliefs[belief]
+            credits_.append(Credit(chain.last, expected + OWN_SHARE * off, noticed=expected + off))
         return tuple(credits_)
 
     def drawing(self, width: float, seed: int) -> "Cascade":

@@ -158,7 +158,9 @@ class Fold:
             except (ValueError, LookupError):
                 return Applied.NUMBERS
         for credit in credited:
-            self.learner.arms.learn(credit.model, z, credit.score, fact.weight, raw=credit.raw)
+            self.learner.arms.learn(
+                credit.model, z, credit.score, fact.weight, noticed=credit.noticed
+            )
         return Applied.LEARNED
 
     def _take_import(self, fact: StateImported) -> Applied:

@@ -162,7 +162,7 @@ class RidgeArms:
         return means, stds, evidence, doubts
 
     def learn(
-        self, model: str, z: Vector, score: float, weight: float, *, raw: float | None = None
+        self, model: str, z: Vector, score: float, weight: float, *, noticed: float | None = None
     ) -> bool:
         """Take one score; the caller has checked it.
 
@@ -171,8 +171,7 @@ class RidgeArms:
             z: From `design`.
             score: In [0, 1], or near it where it stands for another (`cascade.Credit`).
             weight: In (0, 1].
-            raw: The score that was seen, where `score` stands for it. It is what tells of changes:
-                one that rests on predictions follows them.
+            noticed: What tells of changes, where that is not `score`.
 
         Returns:
             True when the model was found changed and starts anew.
@@ -187,7 +186,7 @@ class RidgeArms:
         self.updates += 1
         self.learned_at[row] = self.updates
         # Not minus the level, which follows the scores and would hide the change.
-        error = (score if raw is None else raw) - base - slope
+        error = (score if noticed is None else noticed) - base - slope
         if weight >= FIRM and self.detectors[row].update(error):
             self._reset(row)
             self.drifts[row] += 1

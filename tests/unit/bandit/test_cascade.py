@@ -15,6 +15,8 @@ from localforge.bandit.cascade import (
     Rates,
     Verdict,
 )
+from localforge.bandit.prior import PRICE_WEIGHT, Level
+from localforge.bandit.ridge import RidgeArms
 from localforge.contracts.facts import Candidate
 
 CHAIN = Chain("one", "two", "best")
@@ -176,11 +178,12 @@ def test_a_pair_gets_credits_seen_or_expected_and_the_last_one_where_it_was_aske
     split = cascade.learn(plan, cascade.verdict(plan, "d", agree=False), 0.0, ("two",))
 
     moved = plan.qualities.last - OWN_SHARE * plan.beliefs[Belief.LAST_SPLIT]
+    noticed = plan.qualities.last - plan.beliefs[Belief.LAST_SPLIT]
     assert agreed == (Credit("one", 1.0), Credit("two", 1.0))
     assert split == (
         Credit("one", UNLIKE_BAD),
         Credit("two", 0.0),
-        Credit("best", pytest.approx(moved), raw=0.0),
+        Credit("best", pytest.approx(moved), pytest.approx(noticed)),
     )
 
 
@@ -275,3 +278,30 @@ def test_rules_are_probabilities(quality):
         rules[belief] = qualities.rule(belief, rules)
 
     assert all(0.0 <= rule <= 1.0 for rule in rules.values())
+
+
+PLAIN, SPLIT = 0.849, 0.671
+"""How often GPT-4o is right on all questions of `mmlu_helm`, and where a cheap pair differs."""
+DRAW = Verdict(agree=False, deliver="best", probability=1.0)
+
+
+def _alarms(arms: RidgeArms, cascade: Cascade, random: np.random.Generator, right: float) -> int:
+    """Return how often a model was found changed in 200 answers as the last of a cascade."""
+    before = arms.drifts[0]
+    for _ in range(200):
+        (quality,), *_ = arms.predict(["best"], [Level(0.5, PRICE_WEIGHT)], arms.blank())
+        plan = pair_plan(cascade, best=min(max(quality, 0.0), 1.0))
+        credit = cascade.learn(plan, DRAW, float(random.random() < right))[-1]
+        arms.learn("best", arms.blank(), credit.score, 1.0, noticed=credit.noticed)
+    return arms.drifts[0] - before
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_beginning_to_be_asked_last_is_no_change_of_a_model_and_a_change_is_noticed(seed: int):
+    random, arms, cascade = np.random.default_rng(seed), RidgeArms(8), sure()
+    for _ in range(800):
+        arms.learn("best", arms.blank(), float(random.random() < PLAIN), 1.0)
+
+    assert _alarms(arms, cascade, random, SPLIT) == 0
+    assert _alarms(arms, cascade, random, SPLIT) == 0
+    assert _alarms(arms, cascade, random, SPLIT - 0.4) == 1
