@@ -1,6 +1,6 @@
-"""How fast one replica answers, learned with River from its own outcomes.
+"""How fast one server answers, learned with River from its own outcomes.
 
-It decides which of several replicas is asked, and people read it in the registry. What a model's
+It decides which of several servers is asked, and people read it in the registry. What a model's
 latency is for the choice among models, the router learns for itself from the feedback stream.
 """
 

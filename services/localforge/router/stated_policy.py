@@ -8,7 +8,7 @@ from localforge.errors import RequestRefused
 
 
 def policy_of(stated: str, config: RouterConfig) -> str:
-    """Return the policy as records name it, `matching.v4`.
+    """Return the policy as records name it, `matching.v5`.
 
     Args:
         stated: By the request or its key; empty means the configured one.
