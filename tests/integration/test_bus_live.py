@@ -24,7 +24,7 @@ class Inbox:
     def __init__(self) -> None:
         self.frames: list[tuple[str, bytes, bool]] = []
 
-    async def take(self, subject: str, data: bytes, nobody: bool) -> None:
+    def take(self, subject: str, data: bytes, nobody: bool) -> None:
         self.frames.append((subject, data, nobody))
 
 
@@ -61,11 +61,11 @@ async def test_a_hop_to_another_process_is_a_message_with_the_reply_subject(user
     edge, profiler = await users.bus("edge"), await users.bus("profiler")
     got: list[tuple[ChatCall, str]] = []
 
-    async def handler(call: ChatCall, reply: str) -> None:
+    def handler(call: ChatCall, reply: str) -> None:
         got.append((call, reply))
 
     await profiler.on_live(subjects.PROFILE, ChatCall, handler, queue="profiler")
-    await edge.forward(subjects.PROFILE, _call(), reply=INBOX)
+    edge.forward(subjects.PROFILE, _call(), reply=INBOX)
 
     await wait_until(lambda: got, description="the call")
     assert got == [(_call(), INBOX)]
@@ -76,12 +76,12 @@ async def test_a_hop_within_the_process_is_a_call(users: Users):
     edge, profiler = await users.bus("edge", local), await users.bus("profiler", local)
     got: list[ChatCall] = []
 
-    async def handler(call: ChatCall, reply: str) -> None:
+    def handler(call: ChatCall, reply: str) -> None:
         got.append(call)
 
     await profiler.on_live(subjects.PROFILE, ChatCall, handler, queue="profiler")
     call = _call()
-    await edge.forward(subjects.PROFILE, call, reply=INBOX)
+    edge.forward(subjects.PROFILE, call, reply=INBOX)
 
     assert got[0] is call
 
@@ -92,11 +92,11 @@ async def test_a_process_that_serves_a_subject_itself_still_hears_it_from_others
     elsewhere = await users.bus("edge")
     got: list[str] = []
 
-    async def handler(call: ChatCall, reply: str) -> None:
+    def handler(call: ChatCall, reply: str) -> None:
         got.append(call.request_id)
 
     await profiler.on_live(subjects.PROFILE, ChatCall, handler, queue="profiler")
-    await elsewhere.forward(subjects.PROFILE, _call("from elsewhere"), reply=INBOX)
+    elsewhere.forward(subjects.PROFILE, _call("from elsewhere"), reply=INBOX)
 
     await wait_until(lambda: got == ["from elsewhere"], description="the call")
 
@@ -105,7 +105,7 @@ async def test_the_edge_hears_that_nobody_serves_a_hop(users: Users):
     edge, inbox = await users.bus("edge"), Inbox()
     await edge.subscribe("lf.inbox.edge1.*", inbox.take)
 
-    await edge.forward(subjects.PROFILE, _call(), reply=INBOX)
+    edge.forward(subjects.PROFILE, _call(), reply=INBOX)
 
     await wait_until(lambda: inbox.frames, description="the broker's word")
     assert inbox.frames == [(INBOX, b"", True)]
@@ -115,9 +115,7 @@ async def test_it_hears_whose_executors_are_missing(users: Users):
     edge, router, inbox = await users.bus("edge"), await users.bus("router"), Inbox()
     await edge.subscribe("lf.inbox.edge1.*", inbox.take)
 
-    await router.forward(
-        subjects.execute("local", "smollm"), _call(), reply=INBOX, backend="smollm"
-    )
+    router.forward(subjects.execute("local", "smollm"), _call(), reply=INBOX, backend="smollm")
 
     await wait_until(lambda: inbox.frames, description="the broker's word")
     assert inbox.frames == [(INBOX, b"smollm", True)]
@@ -129,12 +127,12 @@ async def test_of_a_queue_one_member_gets_each_message(users: Users):
     for index in range(2):
         member = await users.bus("profiler")
 
-        async def handler(call: ChatCall, reply: str, mine: list[str] = got[index]) -> None:
+        def handler(call: ChatCall, reply: str, mine: list[str] = got[index]) -> None:
             mine.append(call.request_id)
 
         await member.on_live(subjects.PROFILE, ChatCall, handler, queue="profiler")
     for index in range(40):
-        await edge.forward(subjects.PROFILE, _call(f"r{index}"), reply=INBOX)
+        edge.forward(subjects.PROFILE, _call(f"r{index}"), reply=INBOX)
 
     await wait_until(lambda: len(got[0]) + len(got[1]) == 40, description="all calls")
     assert sorted(got[0] + got[1]) == sorted(f"r{index}" for index in range(40))
@@ -148,11 +146,11 @@ async def test_without_a_queue_everybody_hears(users: Users):
     for user in ("executor-local-smollm", "executor-cloud-openai"):
         bus = await users.bus(user)
 
-        async def handler(call: CancelCall, reply: str, who: str = user) -> None:
+        def handler(call: CancelCall, reply: str, who: str = user) -> None:
             got.append(who)
 
         await bus.on_live(subjects.CANCEL, CancelCall, handler)
-    await edge.publish(subjects.CANCEL, CancelCall(request_id="r1"))
+    edge.publish(subjects.CANCEL, CancelCall(request_id="r1"))
 
     await wait_until(lambda: len(got) == 2, description="both")
     assert set(got) == {"executor-local-smollm", "executor-cloud-openai"}
@@ -162,15 +160,15 @@ async def test_a_bad_message_and_a_crash_end_nothing(users: Users):
     edge, profiler = await users.bus("edge"), await users.bus("profiler")
     got: list[str] = []
 
-    async def handler(call: ChatCall, reply: str) -> None:
+    def handler(call: ChatCall, reply: str) -> None:
         if call.request_id == "crash":
             raise ZeroDivisionError
         got.append(call.request_id)
 
     await profiler.on_live(subjects.PROFILE, ChatCall, handler, queue="profiler")
     await edge.client.publish(subjects.PROFILE, b"\xc1 is no MessagePack")
-    await edge.forward(subjects.PROFILE, _call("crash"))
-    await edge.forward(subjects.PROFILE, _call("good"))
+    edge.forward(subjects.PROFILE, _call("crash"))
+    edge.forward(subjects.PROFILE, _call("good"))
 
     await wait_until(lambda: got == ["good"], description="the good one")
 
@@ -179,7 +177,7 @@ async def test_a_refusal_is_a_frame_on_the_live_lane(users: Users):
     edge, profiler, inbox = await users.bus("edge"), await users.bus("profiler"), Inbox()
     await edge.subscribe("lf.inbox.edge1.*", inbox.take)
 
-    await refuse(profiler, _call(attempt=2), INBOX, RequestRefused("no", code="x", status=403))
+    refuse(profiler, _call(attempt=2), INBOX, RequestRefused("no", code="x", status=403))
 
     await wait_until(lambda: inbox.frames, description="the frame")
     frame = Failed.decode(inbox.frames[0][1])
@@ -191,10 +189,9 @@ async def test_a_refusal_is_the_result_on_the_durable_lane(
     users: Users, provisioned_server: ProvisionedServer
 ):
     profiler = await users.bus("profiler")
-    call = ChatCall(request_id="r1", lane=Lane.DURABLE, body=b"{}", deadline=1e12)
 
-    await refuse(profiler, call, "", RequestRefused("no", code="x", status=403))
-    await refuse(profiler, call, "", RequestRefused("another", code="y", status=400))
+    await profiler.end("r1", RequestRefused("no", code="x", status=403))
+    await profiler.end("r1", RequestRefused("another", code="y", status=400))
 
     app = await provisioned_server.connect("app")
     stored = await app.jetstream().get_last_msg(

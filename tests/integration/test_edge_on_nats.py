@@ -55,14 +55,14 @@ async def lane(provisioned_server):
     await bus.connect()
     calls: list[ChatCall] = []
 
-    async def on_call(call: ChatCall, reply: str) -> None:
+    def on_call(call: ChatCall, reply: str) -> None:
         calls.append(call)
         summary = Summary(decision_id=call.request_id, model="tiny", zone="local")
         if call.stream:
             frame = Delta(request_id=call.request_id, data=b"data: {}\n\n", summary=summary)
         else:
             frame = Completed(request_id=call.request_id, summary=summary, body=b'{"ok":true}')
-        await bus.publish(reply, frame)
+        bus.publish(reply, frame)
 
     await bus.on_live(subjects.PROFILE, ChatCall, on_call, queue="profiler")
     yield calls
@@ -106,12 +106,12 @@ async def test_a_chat_waits_for_a_lane_that_is_just_starting(edge, http, request
         bus = Bus(server.config, PROFILER)
         await bus.connect()
 
-        async def on_call(call: ChatCall, reply: str) -> None:
+        def on_call(call: ChatCall, reply: str) -> None:
             summary = Summary(decision_id=call.request_id, model="tiny", zone="local")
             frame = Completed(
                 request_id=call.request_id, attempt=call.attempt, summary=summary, body=b"{}"
             )
-            await bus.publish(reply, frame)
+            bus.publish(reply, frame)
 
         await bus.on_live(subjects.PROFILE, ChatCall, on_call)
     response = asking.result()

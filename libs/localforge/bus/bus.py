@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from faststream.nats import NatsBroker, NatsUserPassword
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -16,8 +15,9 @@ from nats.js.errors import APIError
 
 from localforge.bus import connection, durable
 from localforge.bus.durable import Delivery
-from localforge.bus.facts import MESSAGE_ID, FactPublisher
+from localforge.bus.facts import FactPublisher
 from localforge.bus.refusal import NOTHING, end_with_error
+from localforge.bus.wire import MESSAGE_ID, NO_RESPONDERS, NOBODY, Wire, status_of, wire_of
 from localforge.bus.work import Spent
 from localforge.config import NatsConfig
 from localforge.contracts import subjects
@@ -31,17 +31,15 @@ from localforge.telemetry import log
 _log = log.get("bus")
 
 C = TypeVar("C", bound=Contract)
-LiveHandler = Callable[[Any, str], Awaitable[None]]
-Refusal = Callable[[ContractViolation, str], Awaitable[None]]
+LiveHandler = Callable[[Any, str], None]
+Refusal = Callable[[ContractViolation, str], None]
 LocalHops = dict[str, LiveHandler]
 """Live subjects served in this process; shared by the services that live in it."""
 
 PUBLISH_TIMEOUT_S = 5.0
 RECONNECT_GRACE_S = 5.0
 """In which everybody who was connected has come back to a broker that was away."""
-NO_RESPONDERS = "503"
 UNSERVED = ".unserved."
-_NOBODY = {"Status": NO_RESPONDERS}
 
 
 class Bus:
@@ -83,6 +81,7 @@ class Bus:
             **options,
         )
         self._client: Client | None = None
+        self._wire: Wire
         self._live: dict[str, Subscription] = {}
         self._closing = False
         self._reconnected_at = float("-inf")
@@ -113,9 +112,10 @@ class Bus:
         except (NatsError, OSError, TimeoutError) as exc:
             reason = self._last_error or str(exc) or "no answer"
             raise DependencyUnavailable(f"NATS at {_without_secret(self._url)}: {reason}") from exc
+        self._wire = wire_of(self._client)
         await self.facts.start(self._client)
         for hop in ("", ".to.*"):
-            await self._client.subscribe(f"{self._inbox}{hop}{UNSERVED}>", cb=self._on_unserved)
+            await self._wire.take(f"{self._inbox}{hop}{UNSERVED}>", self._on_unserved)
 
     async def start(self) -> None:
         """Start the durable consumers registered with `on_durable`."""
@@ -133,7 +133,7 @@ class Bus:
             await self._broker.stop()
         await connection.end(self._client)
 
-    async def forward(
+    def forward(
         self, subject: str, message: Contract, *, reply: str = "", backend: str = ""
     ) -> None:
         """Hand a live message on: a call when this process serves the subject, else a publish.
@@ -148,12 +148,12 @@ class Bus:
         """
         handler = self._local.get(subject)
         if handler is not None:
-            await handler(message, reply)
+            handler(message, reply)
             return
         if reply:
             reply = f"{self._inbox}{f'.to.{backend}' if backend else ''}{UNSERVED}{reply}"
         try:
-            await self.client.publish(subject, message.encode(), reply=reply)
+            self._wire.send(subject, message.encode(), reply=reply)
         except MaxPayloadError as exc:
             raise RequestRefused(
                 f"the request is larger than the broker takes ({self.client.max_payload} bytes "
@@ -166,25 +166,34 @@ class Bus:
                 f"the broker did not take the request: {exc}", code="broker_unavailable"
             ) from exc
 
-    async def publish(self, subject: str, message: Contract, *, reply: str = "") -> None:
-        """Publish on core NATS; nobody promises that it arrives."""
-        await self.client.publish(subject, message.encode(), reply=reply)
+    def publish(self, subject: str, message: Contract, *, reply: str = "") -> None:
+        """Publish on core NATS; nobody promises that it arrives.
 
-    async def ask_alive(self, subject: str, reply: str) -> None:
+        Raises:
+            DependencyUnavailable: The broker is away and the buffer for it is full.
+        """
+        try:
+            self._wire.send(subject, message.encode(), reply=reply)
+        except NatsError as exc:
+            raise DependencyUnavailable(
+                f"the broker did not take the message: {exc}", code="broker_unavailable"
+            ) from exc
+
+    def ask_alive(self, subject: str, reply: str) -> None:
         """Have `reply` told whether anybody serves `subject`, by itself or by the broker.
 
         The broker's word that nobody does is an empty message of status 503.
         """
-        await self.client.publish(subject, reply=reply)
+        self._wire.send(subject, reply=reply)
 
     async def answer_alive(self, subject: str) -> None:
         """Serve a subject to show that this process is there."""
 
-        async def answer(msg: Msg) -> None:
-            if msg.reply:
-                await self.client.publish(msg.reply)
+        def answer(_: str, reply: str, __: bytes, ___: bytes) -> None:
+            if reply:
+                self._wire.send(reply)
 
-        await self.client.subscribe(subject, cb=answer)
+        await self._wire.take(subject, answer)
         await self._settle()
 
     @property
@@ -231,31 +240,31 @@ class Bus:
         Args:
             subject: Core NATS subject.
             contract: What the messages are; others are logged, counted and dropped.
-            handler: Called with the message and the reply subject, one message at a time; slow
-                work belongs in a task of its own.
+            handler: Called with the message and the reply subject, one message at a time, while
+                the connection is being read: slow work belongs in a task of its own.
             queue: Queue group; empty means every subscriber gets every message.
             refuse: Called with what is wrong with a message and its reply subject.
         """
 
-        async def on_message(msg: Msg) -> None:
+        def on_message(subject: str, reply: str, data: bytes, _: bytes) -> None:
             try:
-                message = contract.decode(msg.data)
+                message = contract.decode(data)
             except ContractViolation as exc:
                 _log.warning(
                     "not_a_message",
-                    subject=msg.subject,
-                    request_id=_request_of(msg.reply),
+                    subject=subject,
+                    request_id=_request_of(reply),
                     reason=str(exc),
                 )
-                if refuse is not None and msg.reply:
-                    await refuse(exc, msg.reply)
+                if refuse is not None and reply:
+                    refuse(exc, reply)
                 return
             try:
-                await handler(message, msg.reply.partition(UNSERVED)[2] or msg.reply)
+                handler(message, reply.partition(UNSERVED)[2] or reply)
             except Exception:  # noqa: BLE001  # one bad message must not end the subscription
-                _log.exception("handler_failed", subject=msg.subject, **durable.ids_of(message))
+                _log.exception("handler_failed", subject=subject, **durable.ids_of(message))
 
-        self._live[subject] = await self.client.subscribe(subject, queue=queue, cb=on_message)
+        self._live[subject] = await self._wire.take(subject, on_message, queue=queue)
         await self._settle()
         self._local[subject] = handler
 
@@ -266,19 +275,16 @@ class Bus:
             subscription = self._live.pop(subject, None)
             if subscription is not None:
                 with suppress(NatsError, OSError, TimeoutError):
-                    await subscription.drain()  # type: ignore[no-untyped-call]
+                    await self._wire.leave(subscription)
 
-    async def subscribe(
-        self, subject: str, callback: Callable[[str, bytes, bool], Awaitable[None]]
-    ) -> None:
+    async def subscribe(self, subject: str, callback: Callable[[str, bytes, bool], None]) -> None:
         """Take raw messages: subject, data, and whether it says that nobody serves a subject."""
 
-        async def on_message(msg: Msg) -> None:
-            headers = msg.headers
-            nobody = headers is not None and headers.get("Status") == NO_RESPONDERS
-            await callback(msg.subject, msg.data, nobody)
+        def on_message(found: str, _: str, data: bytes, headers: bytes) -> None:
+            nobody = headers != b"" and status_of(headers)[0] == NO_RESPONDERS
+            callback(found, data, nobody)
 
-        await self.client.subscribe(subject, cb=on_message)
+        await self._wire.take(subject, on_message)
         await self._settle()
 
     def on_durable(
@@ -319,10 +325,10 @@ class Bus:
         with suppress(NatsError):
             await connection.settle(self.client)
 
-    async def _on_unserved(self, msg: Msg) -> None:
-        hop, _, reply = msg.subject.partition(UNSERVED)
+    def _on_unserved(self, subject: str, _: str, __: bytes, ___: bytes) -> None:
+        hop, _, reply = subject.partition(UNSERVED)
         backend = hop.removeprefix(self._inbox).removeprefix(".to.")
-        await self.client.publish(reply, backend.encode(), headers=_NOBODY)
+        self._wire.send(reply, backend.encode(), headers=NOBODY)
 
     async def _on_error(self, exc: Exception) -> None:
         # While the broker is away nats-py says so four times a second.

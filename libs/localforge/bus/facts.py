@@ -13,10 +13,11 @@ from contextlib import suppress
 
 import msgspec
 from nats.aio.client import Client
-from nats.aio.msg import Msg
+from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from localforge.bus.connection import inbox_prefix
+from localforge.bus.wire import Wire, message_id, wire_of
 from localforge.contracts.base import Contract
 from localforge.contracts.live import FactsDelayed
 from localforge.contracts.subjects import status
@@ -24,13 +25,13 @@ from localforge.telemetry import log, metrics
 
 _log = log.get("bus.facts")
 
-MESSAGE_ID = "Nats-Msg-Id"
 MAX_BUFFERED = 50_000
 MAX_IN_FLIGHT = 1024
 ACK_TIMEOUT_S = 5.0
 GATHER_S = 0.025
 """Facts are gathered for this long: one write, and acks that come together."""
 RETRY_PAUSE_S = 0.25
+_NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
 TELL_EVERY_S = 2.0
 """While facts are delayed the edges are told, for their readiness."""
 
@@ -64,7 +65,7 @@ class FactPublisher:
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._client: Client | None = None
+        self._wire: Wire | None = None
         self._failing_since = 0.0
         self.dropped = 0
         metrics.FACTS_PENDING.labels(user).set_function(lambda: self.pending)
@@ -85,8 +86,8 @@ class FactPublisher:
 
     async def start(self, client: Client) -> None:
         """Begin to publish over a connected client."""
-        self._client = client
-        await client.subscribe(f"{self._ack_prefix}.*", cb=self._on_ack)
+        self._wire = wire_of(client)
+        await self._wire.take(f"{self._ack_prefix}.*", self._on_ack)
         self._task = asyncio.create_task(self._run(), name="facts")
 
     async def close(self, grace_s: float = 5.0) -> None:
@@ -111,28 +112,38 @@ class FactPublisher:
             await asyncio.sleep(GATHER_S)
             self._wake.clear()
             try:
-                await self._publish_waiting()
+                self._publish_waiting()
             except (NatsError, OSError) as exc:
                 self._fail(str(exc))
                 await asyncio.sleep(RETRY_PAUSE_S)
             await self._wait_for_work()
             self._requeue_overdue()
 
-    async def _publish_waiting(self) -> None:
-        assert self._client is not None
+    def _publish_waiting(self) -> None:
+        assert self._wire is not None
         now = time.monotonic()
         while self._waiting and len(self._in_flight) < MAX_IN_FLIGHT:
             fact = self._waiting[0]
             token = str(next(self._tokens))
-            await self._client.publish(
-                fact.subject,
-                fact.data,
-                reply=f"{self._ack_prefix}.{token}",
-                headers={MESSAGE_ID: fact.message_id},
-            )
+            try:
+                self._wire.send(
+                    fact.subject,
+                    fact.data,
+                    reply=f"{self._ack_prefix}.{token}",
+                    headers=message_id(fact.message_id),
+                )
+            except _NEVER_SENT as exc:
+                # Kept, it would hold up all that come after it.
+                self._drop(self._waiting.popleft(), exc)
+                continue
             self._waiting.popleft()
             fact.sent_at = now
             self._in_flight[token] = fact
+
+    def _drop(self, fact: Fact, reason: NatsError) -> None:
+        self.dropped += 1
+        metrics.FACTS_DROPPED.inc()
+        _log.error("fact_not_sendable", subject=fact.subject, reason=type(reason).__name__)
 
     async def _wait_for_work(self) -> None:
         """Sleep until there is something to publish, or the oldest ack is overdue."""
@@ -157,17 +168,17 @@ class FactPublisher:
         for token in reversed(overdue):
             self._waiting.appendleft(self._in_flight.pop(token))
 
-    async def _on_ack(self, msg: Msg) -> None:
-        token = msg.subject.rpartition(".")[2]
+    def _on_ack(self, subject: str, _: str, data: bytes, __: bytes) -> None:
+        token = subject.rpartition(".")[2]
         fact = self._in_flight.pop(token, None)
         self._room.set()
         if fact is None:
             return
         # A PubAck is `{"stream":…,"seq":…}`; anything else is an error or a 503 with no body.
-        if msg.data and b'"error"' not in msg.data:
+        if data and b'"error"' not in data:
             self._failing_since = 0.0
             return
-        self._fail(msg.data.decode(errors="replace")[:200] or "no JetStream to take it")
+        self._fail(data.decode(errors="replace")[:200] or "no JetStream to take it")
         if not self._refused:
             asyncio.get_running_loop().call_later(RETRY_PAUSE_S, self._take_back)
         self._refused.append(fact)
@@ -184,10 +195,10 @@ class FactPublisher:
             self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def _tell(self) -> None:
-        assert self._client is not None
+        assert self._wire is not None
         while self._failing_since:
             delayed = FactsDelayed(service=self._user, pending=self.pending, dropped=self.dropped)
-            with suppress(NatsError, OSError):
-                if self._client.is_connected:
-                    await self._client.publish(status(self._user), delayed.encode())
+            with suppress(NatsError):
+                if self._wire.is_connected:
+                    self._wire.send(status(self._user), delayed.encode())
             await asyncio.sleep(TELL_EVERY_S)

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from localforge.bus.connection import inbox_prefix
+from localforge.bus.wire import status_of, wire_of
 from localforge.telemetry import log
 
 _log = log.get("bus.pull")
@@ -72,6 +72,7 @@ class Puller:
         silent: Callable[[str], Awaitable[None]],
     ) -> None:
         self._client = client
+        self._wire = wire_of(client)
         self._inbox = f"{inbox_prefix(user)}.pull.{next(_counter)}"
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._handle = handle
@@ -90,7 +91,7 @@ class Puller:
     async def start(self) -> None:
         """Subscribe and ask for the first messages."""
         self._heard_at = time.monotonic()
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        self._subscription = await self._wire.take(f"{self._inbox}.*", self._on_message)
         self._tasks = [
             asyncio.create_task(self._deliver(), name=f"pull {self._inbox}"),
             asyncio.create_task(self._watch(), name=f"pull-watch {self._inbox}"),
@@ -119,26 +120,26 @@ class Puller:
         self._fetched.clear()
         # An inbox of its own: the end of one fetch must not be taken for that of the next.
         reply = f"{self._inbox}.{self._fetches}"
-        await self._client.publish(self._request_subject, msgspec.json.encode(request), reply=reply)
+        self._wire.send(self._request_subject, msgspec.json.encode(request), reply=reply)
         if not self._gone:
             await self._fetched.wait()
 
-    async def _on_message(self, msg: Msg) -> None:
+    def _on_message(self, subject: str, reply: str, data: bytes, headers: bytes) -> None:
         self._heard_at = time.monotonic()
-        if not msg.reply:
-            self._on_status(msg)
+        if not reply:
+            self._on_status(subject, headers)
             return
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>;
         # newer servers put domain and account hash before the stream.
-        tokens = msg.reply.split(".")
+        tokens = reply.split(".")
         if len(tokens) > 9:
             tokens = tokens[2:]
         pending = int(tokens[8])
         self._arrived.append(
             Pulled(
                 sequence=int(tokens[5]),
-                subject=msg.subject,
-                data=msg.data,
+                subject=subject,
+                data=data,
                 pending=pending,
                 consumer_sequence=int(tokens[6]),
                 deliveries=int(tokens[4]),
@@ -148,13 +149,12 @@ class Puller:
         if self._wanted <= 0 or pending == 0:
             self._fetched.set()
 
-    def _on_status(self, msg: Msg) -> None:
-        headers = msg.headers or {}
-        status = headers.get("Status", "")
-        if status == "100" or msg.subject != f"{self._inbox}.{self._fetches}":
+    def _on_status(self, subject: str, headers: bytes) -> None:
+        status, description = status_of(headers)
+        if status == "100" or subject != f"{self._inbox}.{self._fetches}":
             return
-        if status not in ("404", "408") and "Batch Completed" not in headers.get("Description", ""):
-            self._gone = f"{status} {headers.get('Description', 'no responders')}".strip()
+        if status not in ("404", "408") and "Batch Completed" not in description:
+            self._gone = f"{status} {description or 'no responders'}".strip()
         self._fetched.set()
 
     async def _deliver(self) -> None:

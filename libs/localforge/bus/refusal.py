@@ -6,7 +6,7 @@ from typing import Protocol
 from localforge.bus.work import Spent
 from localforge.contracts.base import Contract
 from localforge.contracts.chat import ChatCompleted
-from localforge.contracts.live import ChatCall, Failed, Lane
+from localforge.contracts.live import ChatCall, Failed
 from localforge.contracts.subjects import answer
 from localforge.errors import LocalforgeError
 
@@ -16,22 +16,15 @@ NOTHING = Spent()
 class Publisher(Protocol):
     """What a refusal needs of a `Bus`."""
 
-    async def publish(self, subject: str, message: Contract, *, reply: str = "") -> None:
+    def publish(self, subject: str, message: Contract, *, reply: str = "") -> None:
         """Publish on core NATS."""
 
     async def publish_durable(self, subject: str, message: Contract, *, message_id: str) -> bool:
         """Publish to a stream and wait for its ack."""
 
 
-async def refuse(bus: Publisher, call: ChatCall, reply: str, exc: LocalforgeError) -> None:
-    """Send the error to the edge's inbox, or make it the durable request's one result.
-
-    Raises:
-        DependencyUnavailable: Durable lane only: JetStream did not take the result.
-    """
-    if call.lane is Lane.DURABLE:
-        await end_with_error(bus, call.request_id, exc)
-        return
+def refuse(bus: Publisher, call: ChatCall, reply: str, exc: LocalforgeError) -> None:
+    """Send the error of a live request to the edge's inbox."""
     frame = Failed(
         request_id=call.request_id,
         attempt=call.attempt,
@@ -39,7 +32,7 @@ async def refuse(bus: Publisher, call: ChatCall, reply: str, exc: LocalforgeErro
         error=exc.as_api_error(),
         retry_after_s=exc.retry_after_s,
     )
-    await bus.publish(reply, frame)
+    bus.publish(reply, frame)
 
 
 async def end_with_error(

@@ -36,7 +36,7 @@ async def probe_executors(
     answers: list[ProbeAnswer] = []
     complete = asyncio.Event()
 
-    async def take(_: str, data: bytes, nobody: bool) -> None:
+    def take(_: str, data: bytes, nobody: bool) -> None:
         if not nobody:
             try:
                 answers.append(ProbeAnswer.decode(data))
@@ -47,7 +47,7 @@ async def probe_executors(
 
     try:
         await bus.subscribe(inbox, take)
-        await bus.publish(subjects.probe(zone, backend), ProbeCall(upstream=upstream), reply=inbox)
+        bus.publish(subjects.probe(zone, backend), ProbeCall(upstream=upstream), reply=inbox)
         with suppress(TimeoutError):
             # Then those that have answered are shown.
             await asyncio.wait_for(complete.wait(), PATIENCE_S)

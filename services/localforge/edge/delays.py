@@ -20,7 +20,7 @@ class DelayedFacts:
         self._clock = clock
         self._heard: dict[str, tuple[float, FactsDelayed]] = {}
 
-    async def on_word(self, word: FactsDelayed, _: str) -> None:
+    def on_word(self, word: FactsDelayed, _: str) -> None:
         """Take one service's word."""
         self._heard[word.service] = (self._clock(), word)
 

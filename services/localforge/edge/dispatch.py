@@ -41,12 +41,12 @@ class BusDispatch:
         if not self._bus.connected:
             # A publish would be kept and sent after the reconnect, when nobody waits any more.
             raise DependencyUnavailable("the broker does not answer", code="broker_unavailable")
-        await self._bus.forward(subjects.PROFILE, call, reply=reply)
+        self._bus.forward(subjects.PROFILE, call, reply=reply)
 
     async def cancel(self, request_id: str) -> None:
         """Broadcast a cancel."""
         if self._bus.connected:
-            await self._bus.publish(subjects.CANCEL, CancelCall(request_id=request_id))
+            self._bus.publish(subjects.CANCEL, CancelCall(request_id=request_id))
 
     @property
     def can_ask_alive(self) -> bool:
@@ -56,4 +56,4 @@ class BusDispatch:
     async def ask_alive(self, subject: str, reply: str) -> None:
         """Ask the broker, which knows at once when a process has died."""
         if self._bus.connected:
-            await self._bus.ask_alive(subject, reply)
+            self._bus.ask_alive(subject, reply)

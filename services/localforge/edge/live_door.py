@@ -4,7 +4,7 @@ For applications that already speak NATS and wait for the answer; whole answers 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -24,7 +24,7 @@ from localforge.telemetry import log
 
 _log = log.get("edge")
 
-Answer = Callable[[str, ChatCompleted], Awaitable[None]]
+Answer = Callable[[str, ChatCompleted], None]
 """Publishes a result to a reply subject."""
 
 
@@ -43,7 +43,7 @@ class LiveDoor:
         self._longest_s = longest_s
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def on_request(self, request: ChatRequested, reply: str) -> None:
+    def on_request(self, request: ChatRequested, reply: str) -> None:
         """Begin to answer one request; without a reply subject nobody waits, and it is dropped."""
         if not reply:
             _log.warning("live_request_without_reply", id=request.id)
@@ -52,10 +52,10 @@ class LiveDoor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def refuse(self, problem: ContractViolation, reply: str) -> None:
+    def refuse(self, problem: ContractViolation, reply: str) -> None:
         """Answer a message that is no request; the result has no id, since none can be read."""
         error = ContractError(str(problem))
-        await self._send(reply, self._refusal("", error.status, error.as_api_error()))
+        self._send(reply, self._refusal("", error.status, error.as_api_error()))
 
     async def close(self, grace_s: float) -> None:
         """Finish what is in flight, for at most `grace_s` seconds."""
@@ -69,11 +69,11 @@ class LiveDoor:
             result = await self._result(request)
         except LocalforgeError as exc:
             result = self._refusal(request.id, exc.status, exc.as_api_error())
-        await self._send(reply, result)
+        self._send(reply, result)
 
-    async def _send(self, reply: str, result: ChatCompleted) -> None:
+    def _send(self, reply: str, result: ChatCompleted) -> None:
         try:
-            await self._answer(reply, result)
+            self._answer(reply, result)
         except LocalforgeError as exc:
             _log.warning("live_answer_lost", id=result.id, reason=exc.message)
             return

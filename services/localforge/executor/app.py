@@ -120,7 +120,7 @@ class ExecutorApp:
         if self._backend.name in config.names:
             await self._heartbeat.replace(config.backend(self._backend.name))
 
-    async def on_live(self, call: ExecuteCall, reply: str) -> None:
+    def on_live(self, call: ExecuteCall, reply: str) -> None:
         """Run one live call beside the others."""
         self._spawn(self._run_live(call, reply), call.call.request_id, call.decision_id)
 
@@ -151,26 +151,25 @@ class ExecutorApp:
         finally:
             progress.cancel()
 
-    async def on_cancel(self, call: CancelCall, _: str) -> None:
+    def on_cancel(self, call: CancelCall, _: str) -> None:
         """Stop one request; the others' cancels are heard too and mean nothing here."""
         self._service.cancel(call.request_id)
 
-    async def on_probe(self, call: ProbeCall, reply: str) -> None:
+    def on_probe(self, call: ProbeCall, reply: str) -> None:
         """Answer who asks by hand, beside the requests."""
         self._spawn(self._answer_probe(call, reply), "probe")
 
     async def _answer_probe(self, call: ProbeCall, reply: str) -> None:
         answer = await probe_backend(call, self._backend, self._pool, self._replica)
-        await self._bus.publish(reply, answer)
+        self._bus.publish(reply, answer)
 
     def _ask_after_edge(self, edge_id: str) -> bool:
         if not self._bus.can_ask_alive:
             return False
-        question = self._bus.ask_alive(subjects.edge_alive(edge_id), f"{self._edges}{edge_id}")
-        self._spawn(question, "edge")
+        self._bus.ask_alive(subjects.edge_alive(edge_id), f"{self._edges}{edge_id}")
         return True
 
-    async def _on_edge(self, subject: str, _: bytes, nobody: bool) -> None:
+    def _on_edge(self, subject: str, _: bytes, nobody: bool) -> None:
         self._callers.on_answer(subject.removeprefix(self._edges), nobody=nobody)
 
     def _on_change(self) -> None:

@@ -51,19 +51,19 @@ class LiveSink:
 
     async def accepted(self, frame: Accepted) -> None:
         """Pass on a sign of life."""
-        await self._bus.publish(self._reply, frame)
+        self._bus.publish(self._reply, frame)
 
     async def delta(self, frame: Delta) -> None:
         """Pass on a piece of a streamed answer."""
-        await self._bus.publish(self._reply, frame)
+        self._bus.publish(self._reply, frame)
 
     async def completed(self, frame: Completed) -> None:
         """Pass on the end of an answer."""
-        await self._bus.publish(self._reply, frame)
+        self._bus.publish(self._reply, frame)
 
     async def failed(self, frame: Failed) -> None:
         """Tell that there will be no answer, or no more of it."""
-        await self._bus.publish(self._reply, frame)
+        self._bus.publish(self._reply, frame)
 
     async def hand_on(self, call: ExecuteCall, reason: RetryableError) -> None:
         """Give the request to the executor of its next target, and tell that it is not here."""
@@ -71,11 +71,11 @@ class LiveSink:
         target = call.target
         nobodys = Summary(decision_id=call.decision_id, model=target.model, zone=target.zone)
         request = call.call
-        await self._bus.publish(
+        self._bus.publish(
             self._reply,
             Accepted(request_id=request.request_id, attempt=request.attempt, summary=nobodys),
         )
-        await self._bus.forward(
+        self._bus.forward(
             subjects.execute(target.zone, target.backend),
             call,
             reply=self._reply,
@@ -88,7 +88,7 @@ class LiveSink:
 
     async def evaluate(self, call: EvaluateCall) -> None:
         """Offer an answer to be scored; nobody waits for it to arrive."""
-        await self._bus.publish(subjects.EVALUATE, call)
+        self._bus.publish(subjects.EVALUATE, call)
 
 
 class DurableSink:
@@ -199,7 +199,7 @@ class DurableSink:
 
     async def evaluate(self, call: EvaluateCall) -> None:
         """Offer an answer to be scored."""
-        await self._bus.publish(subjects.EVALUATE, call)
+        self._bus.publish(subjects.EVALUATE, call)
 
     async def _put_back(self, summary: Summary, retry_after_s: float) -> None:
         number = self.delivery

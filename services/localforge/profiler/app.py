@@ -3,7 +3,9 @@
 import asyncio
 import re
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -78,32 +80,33 @@ class ProfilerApp:
         """Take the changed policy and zones."""
         self._service = self._build(config)
 
-    async def on_live(self, call: ChatCall, reply: str) -> None:
-        """Profile one live request and hand it to the router; a big one in a task of its own."""
+    def on_live(self, call: ChatCall, reply: str) -> None:
+        """Profile one live request and hand it to the router; a big one in a thread.
+
+        The connection's reader, or an edge in this process, waits for this method.
+        """
         if len(call.body) <= BIG_BODY:
-            await self._serve_live(call, reply)
+            try:
+                with _span(call):
+                    routed = self._service.profile(call, time.time())
+                self._bus.forward(subjects.ROUTE, routed, reply=reply)
+            except LocalforgeError as exc:
+                refuse(self._bus, call, reply, exc)
             return
-        # The broker's client and an edge in this process both wait for this method.
         task = asyncio.create_task(self._serve_big(call, reply), name=f"profile-{call.request_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve_live(self, call: ChatCall, reply: str) -> None:
-        try:
-            with tracing.span(
-                "profile", call.traceparent, call.tracestate, request_id=call.request_id
-            ):
-                routed = await self._profile(call)
-            await self._bus.forward(subjects.ROUTE, routed, reply=reply)
-        except LocalforgeError as exc:
-            await refuse(self._bus, call, reply, exc)
-
     async def _serve_big(self, call: ChatCall, reply: str) -> None:
         try:
-            await self._serve_live(call, reply)
+            with _span(call):
+                routed = await self._profile(call)
+            self._bus.forward(subjects.ROUTE, routed, reply=reply)
+        except LocalforgeError as exc:
+            refuse(self._bus, call, reply, exc)
         except Exception:  # noqa: BLE001  # nobody awaits this task, and the caller needs an answer
             _log.exception("profile_failed", request_id=call.request_id)
-            await refuse(
+            refuse(
                 self._bus, call, reply, LocalforgeError("the request could not be profiled; retry")
             )
 
@@ -136,10 +139,14 @@ class ProfilerApp:
             routed = await self._profile(call)
         except LocalforgeError as exc:
             span.end(**{tracing.ERROR_TYPE: exc.code})
-            await refuse(self._bus, call, "", exc)
+            await self._bus.end(call.request_id, exc)
             return
         finally:
             span.end()
         await self._bus.publish_durable(
             subjects.WORK_ROUTE, routed, message_id=f"{request.id}.route"
         )
+
+
+def _span(call: ChatCall) -> AbstractContextManager[Any]:
+    return tracing.span("profile", call.traceparent, call.tracestate, request_id=call.request_id)

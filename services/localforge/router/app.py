@@ -90,7 +90,7 @@ class RouterApp:
         )
         self._shadow = Shadow(config.router) if config.router.shadow.enabled else None
 
-    async def on_live(self, call: RouteCall, reply: str) -> None:
+    def on_live(self, call: RouteCall, reply: str) -> None:
         """Decide one live request and hand it to the chosen backend's executors."""
         try:
             with tracing.span(
@@ -101,7 +101,7 @@ class RouterApp:
             ):
                 routed = self._service.route(call, time.time())
         except LocalforgeError as exc:
-            await refuse(self._bus, call.call, reply, exc)
+            refuse(self._bus, call.call, reply, exc)
             return
         if routed.execute is None:
             explained = Explained(
@@ -110,15 +110,15 @@ class RouterApp:
                 decision=routed.decision,
                 findings=call.profile.findings,
             )
-            await self._bus.publish(reply, explained)
+            self._bus.publish(reply, explained)
             return
         self._record(routed)
         target = routed.execute.target
         subject = subjects.execute(target.zone, target.backend)
         try:
-            await self._bus.forward(subject, routed.execute, reply=reply, backend=target.backend)
+            self._bus.forward(subject, routed.execute, reply=reply, backend=target.backend)
         except LocalforgeError as exc:
-            await refuse(self._bus, call.call, reply, exc)
+            refuse(self._bus, call.call, reply, exc)
         self._decide_in_shadow(routed)
 
     async def on_durable(self, call: RouteCall, delivery: Delivery) -> None:
@@ -140,7 +140,7 @@ class RouterApp:
             if exc.status == UNAVAILABLE and may_wait:
                 # Accepted work waits for a replica; a live caller would not.
                 raise DependencyUnavailable(exc.message, code=exc.code) from exc
-            await refuse(self._bus, request, "", exc)
+            await self._bus.end(request.request_id, exc)
             return
         assert routed.execute is not None, "a dry run has no durable lane"
         self._record(routed)

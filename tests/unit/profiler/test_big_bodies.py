@@ -19,10 +19,10 @@ class FakeBus:
     def __init__(self):
         self.sent = []
 
-    async def forward(self, subject, message, *, reply=""):
+    def forward(self, subject, message, *, reply=""):
         self.sent.append(message)
 
-    async def publish(self, subject, message):
+    def publish(self, subject, message):
         self.sent.append(message)
 
     async def close(self):
@@ -49,8 +49,8 @@ def call_of(request_id, size, **fields):
 
 
 async def test_a_small_request_is_answered_while_a_big_one_is_profiled(app, bus):
-    await app.on_live(call_of("big", 12_000_000), "inbox")
-    await app.on_live(call_of("small", 10), "inbox")
+    app.on_live(call_of("big", 12_000_000), "inbox")
+    app.on_live(call_of("small", 10), "inbox")
 
     assert [routed.call.request_id for routed in bus.sent] == ["small"]
     await wait_until(lambda: len(bus.sent) == 2, timeout=30, description="the big one is routed")
@@ -59,7 +59,7 @@ async def test_a_small_request_is_answered_while_a_big_one_is_profiled(app, bus)
 
 
 async def test_a_wrong_big_request_is_refused(app, bus):
-    await app.on_live(call_of("big", 0, body=b"{" + b" " * BIG_BODY), "inbox")
+    app.on_live(call_of("big", 0, body=b"{" + b" " * BIG_BODY), "inbox")
 
     await wait_until(lambda: bus.sent, description="the refusal")
     assert isinstance(bus.sent[0], Failed)
@@ -67,7 +67,7 @@ async def test_a_wrong_big_request_is_refused(app, bus):
 
 
 async def test_stopping_lets_a_big_request_finish(app, bus):
-    await app.on_live(call_of("big", 2 * BIG_BODY), "inbox")
+    app.on_live(call_of("big", 2 * BIG_BODY), "inbox")
     await app.stop()
 
     assert isinstance(bus.sent[0], RouteCall)
