@@ -142,7 +142,7 @@ def _edge() -> Any:
     class Lane:
         streams: ClassVar[set[asyncio.Task[None]]] = set()
 
-        async def send(self, call: ChatCall, reply: str) -> None:
+        def send(self, call: ChatCall, reply: str) -> None:
             if call.stream:
                 task = asyncio.create_task(self.stream(call))
                 self.streams.add(task)
@@ -160,7 +160,7 @@ def _edge() -> Any:
                 service.on_frame(delta.encode())
             service.on_frame(Completed(request_id=call.request_id, summary=told).encode())
 
-        async def cancel(self, request_id: str) -> None:
+        def cancel(self, request_id: str) -> None:
             raise AssertionError(f"{request_id} was cancelled")
 
     class Registry:

@@ -5,7 +5,6 @@ the models) and the only features that outcomes had a say in. A learner without 
 look at them. Made by `deploy/train/train_prior.py`; `data/aptitude.json` says from what.
 """
 
-import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,8 @@ class Aptitudes(msgspec.Struct, frozen=True, kw_only=True):
     """(A,), reciprocal of the standard deviation."""
 
 
-@functools.cache
 def aptitudes() -> Aptitudes:
-    """Return the trained arrays, read once.
+    """Read the trained arrays; whoever needs them keeps them.
 
     Raises:
         StateError: The file is missing or is not what this program expects.

@@ -23,8 +23,13 @@ class Cues(NamedTuple):
     """Stems of words that ask for more than a lookup."""
 
 
+_NONE = Cues(0, 0)
+
+
 def cues_of(text: str) -> Cues:
     """Look for words in any case; those that begin with a blank may be the first of the text."""
     held = _literals.held_by(f" {text.lower()}".encode("utf-8", "replace"))
+    if not held:
+        return _NONE
     code = sum([index < len(_CODE) for index in held])
     return Cues(code, len(held) - code)

@@ -25,7 +25,7 @@ def buckets_of(ids: TokenIds) -> Buckets:
     """Return the sorted, distinct buckets of all unigrams and bigrams; uint32, shape (m,)."""
     if not len(ids):
         return np.empty(0, dtype=np.uint32)
-    mixed = np.empty(2 * len(ids) - 1, dtype=np.uint32)
+    mixed = np.empty(2 * len(ids) - 1, np.uint32)
     words, pairs = mixed[: len(ids)], mixed[len(ids) :]
     np.multiply(ids, _FIRST, out=words)
     np.multiply(ids[1:], _SECOND, out=pairs)
@@ -38,7 +38,7 @@ def buckets_of(ids: TokenIds) -> Buckets:
     mixed &= _MASK
     # np.unique does the same in five times the time.
     mixed.sort()
-    is_first = np.empty(len(mixed), dtype=np.bool_)
+    is_first = np.empty(len(mixed), np.bool_)
     is_first[0] = True
     np.not_equal(mixed[1:], mixed[:-1], out=is_first[1:])
     return mixed[is_first]

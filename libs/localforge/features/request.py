@@ -44,8 +44,9 @@ def validate(data: object) -> Body:
     """
     if not isinstance(data, dict):
         raise RequestRefused(f"the request body must be a JSON object, got {_kind(data)}")
-    for name, (is_right, expected) in _FIELDS.items():
-        value = data.get(name)
+    for name in filter(data.__contains__, _FIELDS):
+        value = data[name]
+        is_right, expected = _FIELDS[name]
         if value is not None and not is_right(value):
             raise _wrong(name, expected, value)
     _check_messages(data.get("messages"))
@@ -63,14 +64,16 @@ def _check_messages(messages: object) -> None:
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
             raise _wrong(f"{where}.role", f"one of {', '.join(sorted(ROLES))}", role)
-        _check_content(where, role, message)
+        content = message.get("content")
+        if not isinstance(content, str):
+            _check_content(where, role, content)
         calls = message.get("tool_calls")
         if calls is not None and not _is_objects(calls):
             raise _wrong(f"{where}.tool_calls", "an array of objects", calls)
 
 
-def _check_content(where: str, role: str, message: Body) -> None:
-    content = message.get("content")
+def _check_content(where: str, role: str, content: object) -> None:
+    """Check what is no plain string."""
     if content is None:
         # An assistant's turn may be only tool calls, a refusal or audio.
         if role != "assistant":
@@ -84,7 +87,7 @@ def _check_content(where: str, role: str, message: Body) -> None:
                 raise _wrong(f"{place}.type", "a string", part.get("type"))
             if part["type"] == "text" and not isinstance(part.get("text"), str):
                 raise _wrong(f"{place}.text", "a string", part.get("text"))
-    elif not isinstance(content, str):
+    else:
         raise _wrong(f"{where}.content", "a string or an array of content parts", content)
 
 

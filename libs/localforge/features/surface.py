@@ -52,6 +52,7 @@ def _pair_sums() -> npt.NDArray[np.float64]:
 
 
 _CLASS_OF = _class_table().tobytes()
+_CLASSES = np.array(CLASSES, dtype=np.uint8)  # without dimensions: used faster than a number
 _SUMS = _pair_sums()
 
 
@@ -65,8 +66,8 @@ def count(text: str) -> npt.NDArray[np.float64]:
         return np.zeros(COUNTS)
     # Begins as if after a blank.
     spaced = b" " + text.encode("utf-8", "replace")
-    classes = np.frombuffer(spaced.translate(_CLASS_OF), dtype=np.uint8)
-    pairs = classes[:-1] * np.uint8(CLASSES)
+    classes = np.frombuffer(spaced.translate(_CLASS_OF), np.uint8)
+    pairs = classes[:-1] * _CLASSES
     pairs += classes[1:]
     counts: npt.NDArray[np.float64] = _SUMS.dot(np.bincount(pairs, minlength=CLASSES * CLASSES))
     return counts
@@ -95,6 +96,10 @@ def describe(text: str, counts: npt.NDArray[np.float64], code_cues: int) -> tupl
         newline / total * 16,
         (latin + wide) / total * 8,
         float("?" in text),
-        float("\nA. " in text or "\nA) " in text) + float("\nE. " in text),
+        _options(text) if newline else 0.0,
         code_cues / 2,
     )
+
+
+def _options(text: str) -> float:
+    return float("\nA. " in text or "\nA) " in text) + float("\nE. " in text)

@@ -4,7 +4,6 @@ It holds no pickle and no model outcome: word statistics and the weights of the 
 learned from question texts and their subjects. `data/provenance.json` says from which.
 """
 
-import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -68,9 +67,8 @@ class Tables(msgspec.Struct, frozen=True, kw_only=True):
     """(COUNTS,), tokens per counted thing."""
 
 
-@functools.cache
 def tables() -> Tables:
-    """Return the trained arrays, read once.
+    """Read the trained arrays; whoever needs them keeps them.
 
     Raises:
         StateError: The file is missing or is not what this program expects.

@@ -73,7 +73,7 @@ def tokenize(text: str) -> TokenIds:
         ids = b"".join([_tokens_of(part) for part in _MARKER.split(text)])
     else:
         ids = _tokens_of(text)
-    return np.frombuffer(ids, dtype=np.uint32)
+    return np.frombuffer(ids, np.uint32)
 
 
 def _tokens_of(part: str) -> bytes:

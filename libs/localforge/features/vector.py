@@ -24,7 +24,7 @@ from localforge.features.demand import (
     max_tokens_of,
     needs_of,
 )
-from localforge.features.domain import LexicalScorer, domain_probabilities
+from localforge.features.domain import DomainClassifier, LexicalScorer
 from localforge.features.embedding import Embedder
 from localforge.features.lexical import buckets_of
 from localforge.features.request import Body
@@ -36,7 +36,11 @@ from localforge.features.tokens import TokenEstimate
 REVISION = 2
 """Grows with every change of this package that changes a vector; a test compares vectors."""
 SPREAD = 0.1
-_CLIP = np.float32(4)
+# Arrays without dimensions: a number would be made into one with every use.
+_HIGHEST, _LOWEST, _SPREAD, _THREE = (
+    np.array(number, dtype=np.float32) for number in (4, -4, SPREAD, 3)
+)
+_HALF_FLOATS = np.dtype("<f2")
 _JSON = (Capability.JSON_OBJECT, Capability.JSON_SCHEMA)
 APTITUDE = "aptitude_"
 """Names of the columns that belong to the shipped prior begin so."""
@@ -78,7 +82,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     def features(self) -> bytes:
         """Return the vector as it travels, is recorded and decided on: float16, little endian."""
-        return self.vector.astype("<f2").tobytes()
+        return self.vector.astype(_HALF_FLOATS).tobytes()
 
 
 def schema_of(trained: Tables, prior: Aptitudes) -> Schema:
@@ -115,12 +119,14 @@ class FeatureExtractor:
     """
 
     def __init__(self, prior: Aptitudes | None = None) -> None:
-        self._tables = trained = tables()
+        trained = tables()
+        self._domain_names = trained.header.domains
         self._embedder = Embedder(trained)
         self._token_estimate = TokenEstimate(trained.token_weights)
         prior = prior or aptitudes()
         self._lexical_scorer = LexicalScorer(trained, prior)
-        domains = len(trained.header.domains)
+        self._domain_classifier = DomainClassifier(trained)
+        domains = len(self._domain_names)
         parts = (
             1,
             len(surface.NAMES) + len(_REQUEST),
@@ -132,6 +138,9 @@ class FeatureExtractor:
         self._described, self._domains, self._lexical, self._embedding, self._aptitudes = (
             slice(start, end) for start, end in itertools.pairwise(itertools.accumulate(parts))
         )
+        # They lie side by side; the logits of the domains become probabilities in place.
+        self._domains_and_lexical = slice(self._domains.start, self._lexical.stop)
+        self._domain_mean = np.array(3 / domains, dtype=np.float32)
         # Centre and scale of every column; what they do not know stays as it is.
         self._mean = np.zeros(schema().dim, dtype=np.float32)
         self._scale = np.ones(schema().dim, dtype=np.float32)
@@ -153,7 +162,6 @@ class FeatureExtractor:
             body: A request that `validate` has passed.
             durable: It came on the durable lane.
         """
-        trained = self._tables
         text = extract_text(body)
         sample = text.sample
         ids = tokenize(sample)
@@ -165,11 +173,10 @@ class FeatureExtractor:
         effort = complexity(body, text, sample, cues.effort, tokens)
         bound = max_tokens_of(body)
         loop = is_in_tool_loop(body)
-        domains = len(trained.header.domains)
         scores = self._lexical_scorer.scores(buckets_of(ids))
 
         # One array is filled, then standardised and clipped as a whole.
-        vector = np.zeros(self._mean.shape, dtype=np.float32)
+        vector = np.zeros(len(self._mean), np.float32)
         vector[self._described] = (
             *surface.describe(sample, counts, cues.code),
             2 * effort - 1,
@@ -183,22 +190,24 @@ class FeatureExtractor:
             bool(text.images or text.audio_parts),
             loop,
         )
-        vector[self._lexical] = scores[domains:-APTITUDES]
+        vector[self._domains_and_lexical] = scores[:-APTITUDES]
         vector[self._aptitudes] = scores[-APTITUDES:]
         vector[self._embedding] = self._embedder.embed(ids)
         vector -= self._mean
         vector *= self._scale
-        probabilities = domain_probabilities(trained, scores[:domains], vector[self._embedding])
-        vector[self._domains] = 3 * probabilities - np.float32(3 / domains)
-        np.minimum(vector, _CLIP, out=vector)
-        np.maximum(vector, -_CLIP, out=vector)
-        vector *= np.float32(SPREAD)
+        domains = vector[self._domains]
+        probabilities = self._domain_classifier.probabilities(domains, vector[self._embedding])
+        np.multiply(probabilities, _THREE, out=domains)
+        domains -= self._domain_mean
+        np.minimum(vector, _HIGHEST, out=vector)
+        np.maximum(vector, _LOWEST, out=vector)
+        vector *= _SPREAD
         vector[0] = 1
         best = int(probabilities.argmax())
         return Observation(
             vector=vector,
             prompt_tokens=tokens,
-            domain=trained.header.domains[best],
+            domain=self._domain_names[best],
             domain_probability=float(probabilities[best]),
             complexity=effort,
             latency_tolerance=latency_tolerance(body, durable=durable),

@@ -24,10 +24,14 @@ class Literals:
 
     def held_by(self, text: bytes) -> set[int]:
         """Return the indexes of the words that occur, be it inside one another."""
-        held: set[int] = set()
+        if len(text) <= _CHUNK:
+            return self._held_by(text)
         # In parts, because every occurrence is an object for a moment.
-        for start in range(0, len(text), _CHUNK):
-            part = text[start : start + _CHUNK + self._overlap]
-            matches = self._automaton.find_matches_as_indexes(part, overlapping=True)
-            held.update([index for index, _, _ in matches])
-        return held
+        starts = range(0, len(text), _CHUNK)
+        return set().union(
+            *(self._held_by(text[start : start + _CHUNK + self._overlap]) for start in starts)
+        )
+
+    def _held_by(self, part: bytes) -> set[int]:
+        matches = self._automaton.find_matches_as_indexes(part, overlapping=True)
+        return {index for index, _, _ in matches}

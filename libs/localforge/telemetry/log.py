@@ -98,8 +98,8 @@ def _line_writer(logger: Any, service: str) -> Callable[[dict[str, Any]], None]:
     def write(line: dict[str, Any]) -> None:
         line["service"] = service
         line["level"] = "info"
-        line["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        lines.append(_to_json(line))
+        line["timestamp"] = datetime.now(UTC)
+        lines.append(_encode(line))
         if len(lines) > 1:
             return
         try:
@@ -112,4 +112,7 @@ def _line_writer(logger: Any, service: str) -> Callable[[dict[str, Any]], None]:
 
 
 def _to_json(event: Any, **_: Any) -> bytes:
-    return msgspec.json.encode(event, enc_hook=repr)
+    return _encode(event)
+
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode

@@ -44,6 +44,9 @@ class Detection(msgspec.Struct, frozen=True):
     """Sorted codes, never content."""
 
 
+_NOTHING = Detection(Label.PUBLIC, ())
+
+
 def detect(
     body: bytes, rules: Sequence[Rule] = RULES, *, has_opaque_parts: bool = False
 ) -> Detection:
@@ -62,7 +65,9 @@ def detect(
         found = {DETECTOR_FAILED}
     if has_opaque_parts:
         found.add(OPAQUE_CONTENT)
+    if not found:
+        return _NOTHING
     return Detection(
-        label=strictest(Label.PUBLIC, *(finding.label for finding in found)),
+        label=strictest(*(finding.label for finding in found)),
         findings=tuple(sorted(finding.code for finding in found)),
     )

@@ -78,8 +78,9 @@ def find_identifiers(content: Content) -> Iterator[Finding]:
             yield PAYMENT_CARD
         if _IBAN_SHAPE in shape and _has_iban(numbers):
             yield IBAN
-        if any(needed in shape and check(numbers) for needed, check in _NATIONAL):
-            yield NATIONAL_ID
+        for needed, check in _NATIONAL:
+            if needed in shape and check(numbers):
+                yield NATIONAL_ID
     if (found := content.words & _NAMES) and any(
         _count_digits(m[1]) >= 6 for m in after(content.lower, found, _NAMED)
     ):

@@ -13,7 +13,7 @@ from string import ascii_lowercase
 import msgspec
 import numpy as np
 
-from localforge.trust.dumps import MIN_DIGITS, has_base85, has_numbers
+from localforge.trust.dumps import MIN_DIGITS, Places, has_base85, has_numbers
 from localforge.trust.opaque import (
     NOTHING,
     encoded_spans,
@@ -50,8 +50,7 @@ _STRETCH = 24
 _STRETCH_DIGITS = 6
 _FEW_DIGITS = 64
 """Up to so many, plain numbers take a quarter of the time that arrays take."""
-_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
-_DIGIT_AS_0 = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
+_IS_DIGIT = bytes(chr(byte) in "0123456789" for byte in range(256))
 _AS_SHAPE = bytes(
     ord("0") if chr(byte) in "0123456789" else ord("a") if chr(byte) in ascii_lowercase else byte
     for byte in range(256)
@@ -87,13 +86,8 @@ def normalize(body: bytes) -> Content:
         body: UTF-8 JSON.
     """
     text = body.decode("utf-8", "replace")
-    if "\\\\" in text or "\\u" in text:
-        text = _resolve(text)
-    elif "\\" in text:
-        # Most text has only these two, and nothing is left to do then.
-        text = text.replace("\\n", "\n").replace('\\"', '"')
-        if "\\" in text:
-            text = _resolve(text)
+    if "\\" in text:
+        text = _resolved(text)
     if "\x7f" in text:  # the only control character that JSON has unescaped
         text = text.replace("\x7f", "")
     if not text.isascii():
@@ -110,20 +104,28 @@ def normalize(body: bytes) -> Content:
         text = without(text, encoded.unbroken)
         lower = text.lower()
         latin = lower.encode("latin-1", "replace")
-    digits = len(latin.translate(None, _NO_DIGITS))
-    numeric = _numeric_stretches(lower, latin, digits)
+    digits = np.frombuffer(latin.translate(_IS_DIGIT), np.bool_).nonzero()[0]
+    numeric = _numeric_stretches(lower, digits)
+    held = word_index().held_by(latin)
     return Content(
         text=text,
         lower=lower,
         numeric=numeric,
         shape=numeric.encode("latin-1", "replace").translate(_AS_SHAPE, b" .-"),
-        words=word_index().held_by(latin),
+        words=held,
         is_opaque=encoded.is_found
-        or has_data_url(lower)
+        or has_data_url(lower, held)
         or (is_dense and has_base85(text, latin))
-        or (digits >= MIN_DIGITS and has_numbers(latin)),
+        or (len(digits) >= MIN_DIGITS and has_numbers(latin)),
         left_out=left_out,
     )
+
+
+def _resolved(text: str) -> str:
+    if "\\\\" not in text and "\\u" not in text:
+        # Most text has only these two, and nothing is left to do then.
+        text = text.replace("\\n", "\n").replace('\\"', '"')
+    return _resolve(text) if "\\" in text else text
 
 
 def _resolve(text: str) -> str:
@@ -185,21 +187,22 @@ def _plain(char: str) -> str:
     return "I" if char == "\u0130" else unicodedata.normalize("NFKC", char)
 
 
-def _numeric_stretches(lower: str, latin: bytes, count: int) -> str:
-    if count < _STRETCH_DIGITS:
+def _numeric_stretches(lower: str, digits: Places) -> str:
+    """Return the lines of `Content.numeric`.
+
+    Args:
+        lower: The text in lower case.
+        digits: Where it has digits.
+    """
+    if len(digits) < _STRETCH_DIGITS:
         return ""
-    spans = _spans_of_few(latin) if count <= _FEW_DIGITS else _spans_of_many(latin)
+    few = len(digits) <= _FEW_DIGITS
+    spans = _spans_of_few(digits.tolist()) if few else _spans_of_many(digits)
     return "\n".join([lower[max(first, 0) : last] for first, last in spans])
 
 
-def _spans_of_few(latin: bytes) -> list[tuple[int, int]]:
+def _spans_of_few(digits: list[int]) -> list[tuple[int, int]]:
     """Return the stretches around digits that are near one another; one where they meet."""
-    marked = latin.translate(_DIGIT_AS_0)
-    digits = []
-    place = marked.find(b"0")
-    while place >= 0:
-        digits.append(place)
-        place = marked.find(b"0", place + 1)
     spans: list[tuple[int, int]] = []
     for first, sixth in zip(digits, digits[_STRETCH_DIGITS - 1 :], strict=False):
         if sixth - first >= _STRETCH:
@@ -211,11 +214,8 @@ def _spans_of_few(latin: bytes) -> list[tuple[int, int]]:
     return spans
 
 
-def _spans_of_many(latin: bytes) -> list[tuple[int, int]]:
+def _spans_of_many(digits: Places) -> list[tuple[int, int]]:
     """Return what `_spans_of_few` does, for a text full of digits."""
-    # uint8 wraps around, so characters below "0" fail the comparison too.
-    is_digit = np.frombuffer(latin, dtype=np.uint8) - np.uint8(ord("0")) < 10
-    digits = is_digit.nonzero()[0]
     # Where six digits in a row of digits are near one another: the place of the sixth, and the last
     # place from which all six are still within reach to the left.
     sixth, first = digits[_STRETCH_DIGITS - 1 :], digits[: 1 - _STRETCH_DIGITS]

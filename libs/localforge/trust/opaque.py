@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from localforge.trust.search import words
+
 ENCODED_MIN = 1024
 """Characters; base64 of 768 bytes."""
 _BLOCK = ENCODED_MIN // 2
@@ -25,6 +27,7 @@ _GAP = 48
 shorter than 16 are 22 % of all, so that two or three of them may follow one another."""
 
 _OTHER, _WORD, _JOINT, _MARK = range(4)
+_DATA_WORDS = words("data:", "data%3a")
 _DATA_URL = re.compile(r"data(?::|%3a)\s{0,8}(?:[\w.+-]{1,127}(?:/|%2f)[\w.+*-]|;[\w-]{1,64}[,;=])")
 
 
@@ -86,13 +89,14 @@ def _has_chain(
     return bool((lasts - firsts >= ENCODED_MIN).any())
 
 
-def has_data_url(lower: str) -> bool:
+def has_data_url(lower: str, held: frozenset[str]) -> bool:
     """Say whether a `data:` URL of any length and encoding occurs.
 
     Args:
         lower: The text in lower case.
+        held: The words that it holds.
     """
-    return ("data:" in lower or "data%3a" in lower) and _DATA_URL.search(lower) is not None
+    return not _DATA_WORDS.isdisjoint(held) and _DATA_URL.search(lower) is not None
 
 
 def without(text: str, spans: Sequence[tuple[int, int]]) -> str:

@@ -70,7 +70,7 @@ def after(
 
 
 def find_all(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Yield what `pattern.finditer` does, without stopping other threads for long.
+    """Return what `pattern.finditer` does, without stopping other threads for long.
 
     `re` holds the interpreter's lock during one search; 15 MB in one go would take up to a second.
 
@@ -78,9 +78,10 @@ def find_all(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
         pattern: Looks at no more than 512 characters from where a match begins.
         text: Of any length.
     """
-    if len(text) <= _CHUNK:
-        yield from pattern.finditer(text)
-        return
+    return pattern.finditer(text) if len(text) <= _CHUNK else _in_parts(pattern, text)
+
+
+def _in_parts(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     position = 0
     while position < len(text):
         end = min(position + _CHUNK, len(text))

@@ -9,7 +9,6 @@ Control for µs-scale RPCs with Breakwater", OSDI 2020). A refusal by a full exe
 above target. The step is the square root of the limit, as in Netflix's concurrency-limits.
 """
 
-import asyncio
 import math
 
 from localforge.contracts.live import Accepted, AnyFrame, Explained, Failed
@@ -157,13 +156,16 @@ class Admission:
         self.in_flight = 0
         self._limits: dict[str, Limit] = {}
 
-    def enter(self, model: str) -> Ticket:
+    def enter(self, model: str, now: float) -> Ticket:
         """Let a request in; the caller counts it out.
+
+        Args:
+            model: The requested one.
+            now: Loop time in seconds.
 
         Raises:
             Overloaded: Too many are under way.
         """
-        now = asyncio.get_running_loop().time()
         limit = self._limits.get(model) or self._new(model, now)
         if limit.in_flight >= limit.limit or self.in_flight >= self.most:
             limit.reach()

@@ -139,7 +139,7 @@ class Edge:
         service = EdgeService(
             config, BusDispatch(self._bus), secrets.token_hex(4), registry, machine_id()
         )
-        self._running.push_async_callback(service.close)
+        self._running.callback(service.close)
         metrics.EDGE_IN_FLIGHT.set_function(lambda: service.in_flight)
 
         def on_inbox(subject: str, data: bytes, nobody: bool) -> None:

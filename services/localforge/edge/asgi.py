@@ -116,7 +116,8 @@ class HttpRequest:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.receive = receive
-        extensions = scope.get("extensions", {})
+        # Taken out: they hold what holds the scope, and only the garbage collector would part them.
+        extensions = scope.pop("extensions", {})
         self.on_disconnect = _on_disconnect(extensions)
         self.started_at = started_at
         self.status = 0

@@ -1,7 +1,7 @@
 """Chat completions, embeddings and dry runs: one exchange each, written out as it comes in."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 from localforge.contracts.live import (
@@ -56,17 +56,17 @@ class ChatEndpoint:
         key = self._keys().authenticate(request.headers)
         return key, await request.body(self._max_body)
 
-    async def complete(self, request: HttpRequest) -> None:
+    def complete(self, request: HttpRequest) -> Awaitable[None]:
         """Answer a chat completion request."""
-        await self._exchange(request, dry_run=False)
+        return self._exchange(request, dry_run=False)
 
-    async def route(self, request: HttpRequest) -> None:
+    def route(self, request: HttpRequest) -> Awaitable[None]:
         """Explain what would be chosen for a chat completion request, and run nothing."""
-        await self._exchange(request, dry_run=True)
+        return self._exchange(request, dry_run=True)
 
-    async def translate(
+    def translate(
         self, request: HttpRequest, dialect: Dialect, explained: Explain | None = None
-    ) -> None:
+    ) -> Awaitable[None]:
         """Answer a request of another API.
 
         Args:
@@ -74,16 +74,16 @@ class ChatEndpoint:
             dialect: Turns its body into a chat request.
             explained: Makes the answer of what a dry run says; without it the request is run.
         """
-        await self._exchange(
+        return self._exchange(
             request,
             dry_run=explained is not None,
             dialect=dialect,
             explained=explained or _explained,
         )
 
-    async def embed(self, request: HttpRequest) -> None:
+    def embed(self, request: HttpRequest) -> Awaitable[None]:
         """Answer an embeddings request."""
-        await self._exchange(request, dry_run=False, operation=Operation.EMBEDDINGS)
+        return self._exchange(request, dry_run=False, operation=Operation.EMBEDDINGS)
 
     async def _exchange(
         self,
@@ -125,7 +125,7 @@ class ChatEndpoint:
     ) -> None:
         request.on_disconnect(exchange.abandon)
         try:
-            await exchange.dispatch()
+            exchange.dispatch()
             await self._answer(request, exchange, translation, explained)
         except ClientGone:
             request.status = CLIENT_GONE

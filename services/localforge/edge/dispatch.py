@@ -11,7 +11,7 @@ from localforge.errors import DependencyUnavailable
 class Dispatch(Protocol):
     """Sends requests on and calls them off. Answers come back to the reply subject."""
 
-    async def send(self, call: ChatCall, reply: str) -> None:
+    def send(self, call: ChatCall, reply: str) -> None:
         """Hand a request to the profiler.
 
         Raises:
@@ -19,14 +19,14 @@ class Dispatch(Protocol):
             LocalforgeError: It never can be.
         """
 
-    async def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Tell everyone that the answer is no longer wanted."""
 
     @property
     def can_ask_alive(self) -> bool:
         """False while the broker's word would mean nothing."""
 
-    async def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> None:
         """Have `reply` told whether anybody serves `subject`."""
 
 
@@ -36,14 +36,14 @@ class BusDispatch:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def send(self, call: ChatCall, reply: str) -> None:
+    def send(self, call: ChatCall, reply: str) -> None:
         """Hand a request to the profiler."""
         if not self._bus.connected:
             # A publish would be kept and sent after the reconnect, when nobody waits any more.
             raise DependencyUnavailable("the broker does not answer", code="broker_unavailable")
         self._bus.forward(subjects.PROFILE, call, reply=reply)
 
-    async def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         """Broadcast a cancel."""
         if self._bus.connected:
             self._bus.publish(subjects.CANCEL, CancelCall(request_id=request_id))
@@ -53,7 +53,7 @@ class BusDispatch:
         """False without a broker, and right after a reconnect."""
         return self._bus.can_ask_alive
 
-    async def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> None:
         """Ask the broker, which knows at once when a process has died."""
         if self._bus.connected:
             self._bus.ask_alive(subject, reply)

@@ -57,14 +57,14 @@ class ClientGone(Exception):  # noqa: N818  # reads as what happened
 class Exchanges(Protocol):
     """What an exchange needs of the service that holds it."""
 
-    async def send(self, call: ChatCall) -> None:
+    def send(self, call: ChatCall) -> None:
         """Dispatch a request."""
 
     def cancel(self, request_id: str, decision_id: str, reason: str) -> None:
-        """Call a request off, in the background."""
+        """Call a request off."""
 
     def retry(self, exchange: "Exchange") -> None:
-        """Dispatch an exchange again, in the background."""
+        """Dispatch an exchange again, a moment later."""
 
     def look_after(self, holder: Summary | None) -> None:
         """See whether the executor of a silent request is there; None when nobody has said it."""
@@ -82,6 +82,7 @@ class Exchange:
         time_left_s: Until the deadline.
         progress_s: Silence after which the request is dispatched again.
         ticket: Counts it among the requests under way.
+        loop: The running one.
 
     Attributes:
         call: As last dispatched; its `attempt` counts the dispatches.
@@ -95,13 +96,14 @@ class Exchange:
         time_left_s: float,
         progress_s: float,
         ticket: Ticket,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.call = call
         self.ticket = ticket
         self.aborted = False
         self._service = service
-        self._loop = asyncio.get_running_loop()
-        self._reader = asyncio.current_task()
+        self._loop = loop
+        self._reader = asyncio.current_task(loop)
         self._frames: deque[AnyFrame] = deque()
         self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -124,10 +126,10 @@ class Exchange:
             min(self._deadline_at, self._heard_at + min(progress_s, ALIVE_CHECK_S)), self._on_timer
         )
 
-    async def dispatch(self) -> None:
+    def dispatch(self) -> None:
         """Send the request on; failures come out of `next`."""
         try:
-            await self._service.send(self.call)
+            self._service.send(self.call)
         except RetryableError as exc:
             self.on_unserved(exc)
         except LocalforgeError as exc:

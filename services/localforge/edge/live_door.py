@@ -101,7 +101,7 @@ class LiveDoor:
             may_stream=False,
         )
         try:
-            await exchange.dispatch()
+            exchange.dispatch()
             return self._completed(request, await exchange.next())
         finally:
             exchange.close()

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
-    HEADER_VALUE_RE,
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
@@ -16,6 +15,7 @@ from localforge.contracts.chat import ApiError
 from localforge.edge.asgi import ANSWER, JSON, ON_DISCONNECT, REQUEST_ID, ErrorAnswer, Header
 from localforge.edge.body import encode
 from localforge.edge.ids import new_request_id
+from localforge.edge.lazy_timer import LazyTimer
 from localforge.edge.transport import GatheringTransport
 from localforge.telemetry import log
 
@@ -24,6 +24,8 @@ UNREAD = "unread"
 """In the log, the route of a request that never was a whole one."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers; httptools has no bound of its own."""
+_CONTROLS = bytes(code for code in (*range(32), 127) if code != ord("\t"))
+"""Have no business in a header."""
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -43,7 +45,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_message = False
         self._got = 0
         self._head_bytes = 0
-        self._window: asyncio.TimerHandle | None = None
+        self._keep_alive = LazyTimer(
+            self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+        self._window = LazyTimer(self.loop, self.WINDOW_S, self._on_window_end)
         self._on_disconnect: Callable[[], None] | None = None
         self._is_lost = False
         self._gathering: GatheringTransport
@@ -54,15 +59,13 @@ class EdgeProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._gathering = GatheringTransport(transport, self.loop)
         self.transport = self._gathering  # type: ignore[assignment]
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._keep_alive.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._unset_keepalive_if_required()
-        self._close_window()
         super().connection_lost(exc)
+        self._keep_alive.close()
+        self._window.close()
         self._is_lost = True
         if self._on_disconnect is not None:
             self._on_disconnect()
@@ -91,7 +94,7 @@ class EdgeProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, "headers_too_large", "the request line and headers are too large")
                 return
-        if self._window is None:
+        if not self._window.is_started:
             self._open_window()
 
     def on_message_begin(self) -> None:
@@ -112,8 +115,20 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that it is complete."""
         self._in_message = False
-        self._close_window()
+        self._window.stop()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin with the next request if it is there already; uvicorn's, without a new timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._keep_alive.stop()
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._keep_alive.start()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP in the shape of all other errors."""
@@ -136,29 +151,27 @@ class EdgeProtocol(HttpToolsProtocol):
             or cycle.scope["method"] == "HEAD"
         ):
             return False
-        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+        lines = [b": ".join(header) for header in (*cycle.default_headers, *headers)]
+        head = b"\r\n".join(lines)
         # A name or value with a line end in it would show as a header too many, or in two.
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or HEADER_VALUE_RE.search(head.replace(b"\r\n", b"")):
+        if len(head) - len(head.translate(None, _CONTROLS)) != 2 * (len(lines) - 1):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        self._gathering.write_whole(b"".join((STATUS_LINE[status], head, b"\r\n", body)))
+        self._gathering.write_whole(b"".join((STATUS_LINE[status], head, b"\r\n\r\n", body)))
         cycle.message_event.set()
         cycle.on_response()
         return True
 
     def _open_window(self) -> None:
         self._got = 0
-        self._window = self.loop.call_later(self.WINDOW_S, self._on_window_end)
+        self._window.start()
 
-    def _close_window(self) -> None:
-        if self._window is not None:
-            self._window.cancel()
-            self._window = None
+    def _unset_keepalive_if_required(self) -> None:
+        # uvicorn calls it when something comes.
+        self._keep_alive.stop()
 
     def _on_window_end(self) -> None:
-        self._window = None
         if self.transport.is_closing():
             return
         # A server that has stopped reading must not blame the client.

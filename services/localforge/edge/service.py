@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -63,11 +64,13 @@ class EdgeService:
         self._admission = Admission(config.max_in_flight, config.queue_target_s)
         self._pending: dict[str, Exchange] = {}
         self._spans: dict[str, tracing.RequestSpan] = {}
-        self._background: set[asyncio.Task[None]] = set()
         self._unserved = False
-        self._watch = Watch(
-            dispatch, edge_id, registry or _NoRegistry(), machine, self._start, self._on_lost
-        )
+        self._watch = Watch(dispatch, edge_id, registry or _NoRegistry(), machine, self._on_lost)
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The one that serves; asked for once, since that is a system call."""
+        return asyncio.get_running_loop()
 
     @property
     def in_flight(self) -> int:
@@ -108,7 +111,7 @@ class EdgeService:
         chat = read_chat(body) if operation is Operation.CHAT else read_embeddings(body)
         options = read_options(chat, headers, key, self._config.deadline_s)
         stream_options = chat.stream_options
-        ticket = self._admission.enter(chat.model)
+        ticket = self._admission.enter(chat.model, self._loop.time())
         request_id = request_id or self.new_id()
         call = ChatCall(
             request_id=request_id,
@@ -133,7 +136,9 @@ class EdgeService:
             tracestate=options.tracestate,
             policy=options.policy,
         )
-        exchange = Exchange(self, call, options.deadline_s, self._config.progress_s, ticket)
+        exchange = Exchange(
+            self, call, options.deadline_s, self._config.progress_s, ticket, self._loop
+        )
         self._pending[call.request_id] = exchange
         return exchange
 
@@ -186,36 +191,42 @@ class EdgeService:
         """Take the broker's word that an executor is gone, or its own that it is there."""
         self._watch.on_answer(name, nobody=nobody)
 
-    async def send(self, call: ChatCall) -> None:
+    def send(self, call: ChatCall) -> None:
         """Dispatch a request with its reply subject."""
-        await self._dispatch.send(call, subjects.inbox(self.edge_id, call.request_id))
+        self._dispatch.send(call, subjects.inbox(self.edge_id, call.request_id))
 
     def cancel(self, request_id: str, decision_id: str, reason: str) -> None:
-        """Call a request off, in the background."""
+        """Call a request off; where that fails nobody can be told."""
         metrics.EDGE_CANCELLED.labels(reason).inc()
-        self._start(self._cancel(request_id, decision_id))
+        try:
+            self._dispatch.cancel(request_id)
+        except LocalforgeError as exc:
+            _log.warning(
+                "cancel_failed",
+                request_id=request_id,
+                decision_id=decision_id,
+                reason=exc.message,
+            )
 
     def look_after(self, holder: Summary | None) -> None:
-        """See whether the executor of a silent request is still there, in the background."""
+        """See whether the executor of a silent request is still there."""
         self._watch.look_after(holder)
 
     def retry(self, exchange: Exchange) -> None:
-        """Dispatch an exchange again, in the background."""
-        self._start(exchange.dispatch())
+        """Dispatch an exchange again, with the next pass of the event loop."""
+        self._loop.call_soon(exchange.dispatch)
 
     def forget(self, request_id: str) -> None:
         """Take no more frames for a request."""
         exchange = self._pending.pop(request_id, None)
         if exchange is not None:
-            exchange.ticket.leave(asyncio.get_running_loop().time())
+            exchange.ticket.leave(self._loop.time())
         if span := self._spans.pop(request_id, None):
             span.end(**(exchange.outcome if exchange else {}))
 
-    async def close(self) -> None:
-        """Wait for the cancels and retries under way."""
+    def close(self) -> None:
+        """Ask after nobody any more."""
         self._watch.close()
-        if self._background:
-            await asyncio.wait(self._background)
 
     def _on_lost(self, backend: str, replica: str) -> None:
         for exchange in tuple(self._pending.values()):
@@ -233,19 +244,3 @@ class EdgeService:
         )
         self._spans[request_id] = span
         return span.traceparent
-
-    async def _cancel(self, request_id: str, decision_id: str) -> None:
-        try:
-            await self._dispatch.cancel(request_id)
-        except LocalforgeError as exc:
-            _log.warning(
-                "cancel_failed",
-                request_id=request_id,
-                decision_id=decision_id,
-                reason=exc.message,
-            )
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)

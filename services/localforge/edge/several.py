@@ -104,7 +104,7 @@ class Several:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self, number: int, exchange: Exchange) -> Completed:
-        await exchange.dispatch()
+        exchange.dispatch()
         while True:
             frame = await exchange.next()
             if isinstance(frame, Failed):

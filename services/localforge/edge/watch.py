@@ -1,8 +1,8 @@
 """Which executors hold the requests that have gone silent, and whether these are still there."""
 
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from localforge.bus.roll_call import RollCall
 from localforge.contracts import subjects
@@ -28,7 +28,6 @@ class Watch:
         edge_id: Names the inbox of the answers.
         registry: Says which executors there are, and on which machines.
         machine: This one's id.
-        start: Runs something in the background.
         on_gone: Told the backend and the replica of an executor process that is gone.
     """
 
@@ -38,14 +37,12 @@ class Watch:
         edge_id: str,
         registry: HasSnapshot,
         machine: str,
-        start: Callable[[Coroutine[Any, Any, None]], None],
         on_gone: Callable[[str, str], None],
     ) -> None:
         self._dispatch = dispatch
         self._edge_id = edge_id
         self._registry = registry
         self._machine = machine
-        self._start = start
         self._on_gone = on_gone
         self._gone: dict[str, float] = {}
         """Executors that were found gone, with the time of the last heartbeat they had sent."""
@@ -92,8 +89,7 @@ class Watch:
     def _ask(self, name: str) -> bool:
         if not self._dispatch.can_ask_alive:
             return False
-        work = self._dispatch.ask_alive(subjects.alive_of(name), subjects.lost(self._edge_id, name))
-        self._start(work)
+        self._dispatch.ask_alive(subjects.alive_of(name), subjects.lost(self._edge_id, name))
         return True
 
     def _note_gone(self, name: str) -> None:

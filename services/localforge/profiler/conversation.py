@@ -32,9 +32,9 @@ def recognise(body: dict[str, Any], key: bytes) -> Conversation:
         key: Secret of this site, 16 to 64 bytes.
     """
     messages = body["messages"]
-    last = max(
-        (i for i, message in enumerate(messages[:-1]) if message["role"] == "assistant"), default=0
-    )
+    last = max(len(messages) - 2, 0)
+    while last and messages[last]["role"] != "assistant":
+        last -= 1
     tools = _encode(body.get("tools") or [])
     running = hashlib.blake2b(tools, digest_size=16, key=key)
     continues = ""

@@ -29,7 +29,7 @@ class Lane:
         self.service: EdgeService
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def send(self, call: ChatCall, reply: str) -> None:
+    def send(self, call: ChatCall, reply: str) -> None:
         self.sent.append(call)
         self.replies.append(reply)
         if self.refusal:
@@ -40,12 +40,12 @@ class Lane:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def cancel(self, request_id: str) -> None:
+    def cancel(self, request_id: str) -> None:
         self.cancelled.append(request_id)
 
     can_ask_alive = True
 
-    async def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> None:
         self.asked_alive.append(subject)
 
     def emit(self, frame: Frame) -> None:

@@ -12,6 +12,10 @@ from localforge.errors import Overloaded
 TARGET_S = 1.0
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def _answered(ticket: Ticket, now: float, delay_s: float) -> None:
     """A model begins after a delay and answers at once."""
     summary = Summary(decision_id="d", model="m", zone="local", upstream_s=0.0)
@@ -30,7 +34,7 @@ def _fill(admission: Admission, model: str = "auto") -> list[Ticket]:
     tickets = []
     while True:
         try:
-            tickets.append(admission.enter(model))
+            tickets.append(admission.enter(model, _now()))
         except Overloaded:
             return tickets
 
@@ -40,7 +44,7 @@ async def _interval(admission: Admission, at: float, delay_s: float, *, wanted: 
     tickets = []
     for _ in range(wanted):
         try:
-            tickets.append(admission.enter("auto"))
+            tickets.append(admission.enter("auto", _now()))
         except Overloaded:
             break
     for ticket in tickets:
@@ -53,7 +57,7 @@ async def test_what_is_under_way_is_bounded_and_the_rest_told_when_to_come_again
 
     tickets = _fill(admission)
     with pytest.raises(Overloaded) as refused:
-        admission.enter("auto")
+        admission.enter("auto", _now())
 
     assert len(tickets) == 5
     assert (refused.value.status, refused.value.code) == (503, "overloaded")
@@ -62,17 +66,17 @@ async def test_what_is_under_way_is_bounded_and_the_rest_told_when_to_come_again
 
 async def test_who_has_left_makes_room():
     admission = Admission(most=1, target_s=TARGET_S)
-    now = asyncio.get_running_loop().time()
+    now = _now()
 
     for _ in range(3):
-        await _answered(admission.enter("auto"), now, 0.0)
+        await _answered(admission.enter("auto", _now()), now, 0.0)
 
     assert admission.in_flight == 0
 
 
 async def test_a_standing_queue_lowers_the_limit_and_its_end_raises_it_again():
     admission = Admission(most=100, target_s=TARGET_S)
-    at = asyncio.get_running_loop().time()
+    at = _now()
     passed = []
     for delay_s in [5.0] * 20 + [0.1] * 40:
         at += INTERVAL_S + 0.01
@@ -86,8 +90,11 @@ async def test_a_standing_queue_lowers_the_limit_and_its_end_raises_it_again():
 
 async def test_one_request_that_met_no_queue_shows_that_it_does_not_stand():
     admission = Admission(most=100, target_s=TARGET_S)
-    at = asyncio.get_running_loop().time() + INTERVAL_S - 0.1
-    slow, fast = [admission.enter("auto") for _ in range(9)], admission.enter("auto")
+    at = _now() + INTERVAL_S - 0.1
+    slow, fast = (
+        [admission.enter("auto", _now()) for _ in range(9)],
+        admission.enter("auto", _now()),
+    )
 
     await _answered(fast, at, 0.0)
     for ticket in slow:
@@ -98,9 +105,9 @@ async def test_one_request_that_met_no_queue_shows_that_it_does_not_stand():
 
 async def test_a_full_executor_lowers_the_limit():
     admission = Admission(most=1000, target_s=TARGET_S)
-    at = asyncio.get_running_loop().time() + INTERVAL_S + 0.1
+    at = _now() + INTERVAL_S + 0.1
 
-    for ticket in [admission.enter("auto") for _ in range(50)]:
+    for ticket in [admission.enter("auto", _now()) for _ in range(50)]:
         _refused(ticket, at)
 
     assert len(_fill(admission)) == 40
@@ -108,9 +115,9 @@ async def test_a_full_executor_lowers_the_limit():
 
 async def test_other_failures_say_nothing_about_the_load():
     admission = Admission(most=1000, target_s=TARGET_S)
-    at = asyncio.get_running_loop().time() + 10
+    at = _now() + 10
 
-    for ticket in [admission.enter("auto") for _ in range(50)]:
+    for ticket in [admission.enter("auto", _now()) for _ in range(50)]:
         _refused(ticket, at, "backend_unavailable")
 
     assert len(_fill(admission)) == 1000
@@ -118,17 +125,17 @@ async def test_other_failures_say_nothing_about_the_load():
 
 async def test_silence_counts_as_waiting():
     admission = Admission(most=100, target_s=TARGET_S)
-    ticket = admission.enter("auto")
+    ticket = admission.enter("auto", _now())
 
-    ticket.leave(asyncio.get_running_loop().time() + 60)
+    ticket.leave(_now() + 60)
 
     assert len(_fill(admission)) == LEAST
 
 
 async def test_an_overloaded_model_takes_nothing_from_the_others():
     admission = Admission(most=1000, target_s=TARGET_S)
-    at = asyncio.get_running_loop().time() + 10
-    _refused(admission.enter("slow"), at)
+    at = _now() + 10
+    _refused(admission.enter("slow", _now()), at)
 
     assert len(_fill(admission, "slow")) == LEAST
     assert len(_fill(admission, "fast")) == 1000 - LEAST
@@ -137,6 +144,6 @@ async def test_an_overloaded_model_takes_nothing_from_the_others():
 async def test_any_number_of_names_takes_bounded_memory():
     admission = Admission(most=10_000, target_s=TARGET_S)
     for index in range(2 * MAX_MODELS):
-        admission.enter(f"model-{index}")
+        admission.enter(f"model-{index}", _now())
 
     assert len(admission._limits) == MAX_MODELS + 1

@@ -1,14 +1,17 @@
 """Connections that misbehave, and servers that come and go."""
 
 import asyncio
+import gc
 import signal
 import socket
 
 import msgspec
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from localforge.contracts.live import Accepted
 from localforge.edge import exchange as exchange_module
+from localforge.edge import server
 from localforge.edge.protocol import EdgeProtocol
 from localforge.edge.server import serve_http
 from localforge.errors import ConfigError
@@ -196,6 +199,57 @@ async def test_a_slow_model_is_not_a_slow_client(edge, connect, monkeypatch):
     client.write(head(len(BODY)) + BODY)
 
     assert (await client.answer())[0] == 200
+
+
+async def test_an_idle_connection_is_closed_and_one_that_waits_for_its_answer_is_not(
+    make_edge, lane, monkeypatch
+):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.1)
+
+    async def slow(lane, call):
+        await asyncio.sleep(0.3)
+        lane.emit(completed(call, body=completion(call)))
+
+    lane.script = slow
+    async with serve_http(make_edge().app, "127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(2):
+            writer.write(head(len(BODY)) + BODY)
+            assert (await Connection(reader, writer).answer())[0] == 200
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+async def test_a_connection_that_says_nothing_is_closed(make_edge, monkeypatch):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.05)
+    async with serve_http(make_edge().app, "127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        assert await asyncio.wait_for(reader.read(), 2) == b""
+        writer.close()
+
+
+def _cycles() -> int:
+    return sum(isinstance(found, RequestResponseCycle) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("body", [BODY, STREAMED, b"{"], ids=["whole", "streamed", "refused"])
+async def test_a_request_leaves_nothing_to_the_garbage_collector(connect, body):
+    client = await connect()
+    gc.collect()
+    before = _cycles()
+    gc.disable()
+    try:
+        for _ in range(5):
+            client.write(head(len(body)) + body)
+            if body is STREAMED:
+                await client.reader.readuntil(b"\r\n0\r\n\r\n")
+            else:
+                await client.answer()
+        left = _cycles() - before
+    finally:
+        gc.enable()
+
+    assert left <= 1, "a connection keeps its last one"
 
 
 async def test_endless_headers_are_431(edge, connect):

@@ -83,7 +83,7 @@ async def test_a_silent_executor_is_asked_after_by_its_name_again_and_again(make
     service = make_service()
     lane.script = accepts
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     def answered() -> bool:
         dead(service, lane)()
@@ -91,7 +91,7 @@ async def test_a_silent_executor_is_asked_after_by_its_name_again_and_again(make
 
     await wait_until(answered, description="three questions")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert set(lane.asked_alive) == {f"lf.alive.{NAME}"}
     assert len(lane.sent) == 1
@@ -101,13 +101,13 @@ async def test_before_content_another_one_begins_anew_elsewhere(make_service, la
     service = make_service()
     lane.script = accepts
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     lane.script = lambda lane, call: lane.emit(completed(call, body=b"{}"))
 
     await wait_until(dead(service, lane, NAME), description="a second dispatch")
     frame = await exchange.next()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(frame, Completed)
     assert (lane.sent[1].attempt, lane.sent[1].avoid) == (1, ("fake",))
@@ -117,7 +117,7 @@ async def test_in_the_middle_of_an_answer_it_is_an_explicit_error(make_service, 
     service = make_service()
     lane.script = begins
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     first = await exchange.next()
     task = asyncio.ensure_future(exchange.next())
     tick = dead(service, lane, NAME)
@@ -125,7 +125,7 @@ async def test_in_the_middle_of_an_answer_it_is_an_explicit_error(make_service, 
     await wait_until(lambda: tick() or task.done(), description="an end")
     second = task.result()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(first, Delta)
     assert isinstance(second, Failed)
@@ -166,11 +166,11 @@ async def test_an_answer_with_a_gap_ends_in_an_error_and_is_called_off(
     service = make_service()
     lane.script = says(*numbers, deltas=deltas)
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     got = await answer_of(exchange)
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(got[-1], Failed)
     assert (got[-1].status, got[-1].error.code) == (502, "frames_lost")
@@ -184,11 +184,11 @@ async def test_a_whole_answer_is_whole_also_from_a_sender_that_does_not_count(
     service = make_service()
     lane.script = says(*numbers, deltas=deltas)
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     got = await answer_of(exchange)
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(got[-1], Completed)
 
@@ -202,7 +202,7 @@ async def test_executors_that_die_one_after_the_other_end_in_an_error(make_servi
 
     lane.script = accepted_by_the_next
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     tick = dead(
         service, lane, *(subjects.executor_name("local", "fake", f"fake-{n}") for n in range(9))
     )
@@ -215,7 +215,7 @@ async def test_executors_that_die_one_after_the_other_end_in_an_error(make_servi
     await wait_until(ended, description="an end")
     frame = task.result()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(frame, Failed)
     assert frame.error.code == "executor_lost"
@@ -228,11 +228,11 @@ async def test_a_request_that_nobody_has_claimed_goes_on_when_an_executor_turns_
     service = make_service(registry=Replicas(replica("fake-1"), replica("other-1", "other")))
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(dead(service, lane, NAME), description="a second dispatch")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert set(lane.asked_alive) == {f"lf.alive.{NAME}", "lf.alive.local.other.other-1"}
     assert lane.sent[1].avoid == ("fake",)
@@ -244,7 +244,7 @@ async def test_while_all_executors_live_an_unclaimed_request_is_left_where_it_is
     service = make_service(registry=Replicas(replica()))
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     tick = dead(service, lane)
 
     def asked_often() -> bool:
@@ -253,7 +253,7 @@ async def test_while_all_executors_live_an_unclaimed_request_is_left_where_it_is
 
     await wait_until(asked_often, description="four questions")
     exchange.close()
-    await service.close()
+    service.close()
 
 
 async def test_an_executor_that_died_long_ago_cannot_have_got_the_request(make_service, lane):
@@ -262,11 +262,11 @@ async def test_an_executor_that_died_long_ago_cannot_have_got_the_request(make_s
     )
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(lambda: lane.asked_alive, description="a question")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert set(lane.asked_alive) == {f"lf.alive.{NAME}"}
 
@@ -275,11 +275,11 @@ async def test_when_the_registry_is_old_everybody_in_it_is_asked_after(make_serv
     service = make_service(registry=Replicas(replica(sent_at=time.time() - 30), fresh=False))
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(lambda: lane.asked_alive, description="a question")
     exchange.close()
-    await service.close()
+    service.close()
 
 
 async def test_a_request_handed_on_is_with_nobody_until_the_next_one_claims_it(make_service, lane):
@@ -292,12 +292,12 @@ async def test_a_request_handed_on_is_with_nobody_until_the_next_one_claims_it(m
 
     lane.script = handed_on
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     other = subjects.executor_name("local", "other", "other-1")
     await wait_until(dead(service, lane, other), description="a second dispatch")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert lane.sent[1].avoid == ("other",)
 
@@ -306,11 +306,11 @@ async def test_an_executor_on_a_lost_machine_is_given_up_for_its_silence(make_se
     service = make_service(registry=Replicas(replica(machine="far away")), machine="here")
     lane.script = accepts
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(lambda: len(lane.sent) > 1, description="a second dispatch")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert lane.sent[1].avoid == ("fake",)
 
@@ -319,11 +319,11 @@ async def test_a_busy_executor_on_this_machine_is_not(make_service, lane):
     service = make_service(registry=Replicas(replica(machine="here")), machine="here")
     lane.script = accepts
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(lambda: len(lane.asked_alive) >= 4, description="four questions")
     exchange.close()
-    await service.close()
+    service.close()
 
     assert len(lane.sent) == 1
 
@@ -332,18 +332,18 @@ async def test_a_death_says_nothing_about_requests_of_other_executors(make_servi
     service = make_service(registry=Replicas(replica("fake-1"), replica("fake-2")))
     lane.script = accepts
     mine = service.accept(BODY)
-    await mine.dispatch()
+    mine.dispatch()
     lane.script = lambda lane, call: lane.emit(
         Accepted(request_id=call.request_id, summary=told(call, "fake-2"))
     )
     other = service.accept(BODY)
-    await other.dispatch()
+    other.dispatch()
 
     tick = dead(service, lane, NAME)
     await wait_until(lambda: tick() and len(lane.sent) > 2, description="a third dispatch")
     mine.close()
     other.close()
-    await service.close()
+    service.close()
 
     assert [call.request_id for call in lane.sent[2:]] == [mine.call.request_id]
 
@@ -356,7 +356,7 @@ async def test_a_request_lost_just_before_the_death_was_found_goes_on_with_the_o
     service = make_service(registry=Replicas(replica()))
     lane.script = accepts
     claimed = service.accept(BODY)
-    await claimed.dispatch()
+    claimed.dispatch()
     lane.script = silent
     unclaimed: list[Exchange] = []
 
@@ -371,7 +371,7 @@ async def test_a_request_lost_just_before_the_death_was_found_goes_on_with_the_o
     await wait_until(lambda: tick() and len(lane.sent) == 4, timeout=4, description="both go on")
     claimed.close()
     unclaimed[0].close()
-    await service.close()
+    service.close()
 
     assert sorted(call.attempt for call in lane.sent) == [0, 0, 1, 1]
     assert {call.avoid for call in lane.sent if call.attempt} == {("fake",)}
@@ -382,7 +382,7 @@ async def test_an_executor_that_came_back_and_then_died_is_found_dead_again(make
     for number in (2, 4):
         lane.script = accepts
         exchange = service.accept(BODY)
-        await exchange.dispatch()
+        exchange.dispatch()
         lane.script = silent
         tick = dead(service, lane, NAME)
         await wait_until(
@@ -390,7 +390,7 @@ async def test_an_executor_that_came_back_and_then_died_is_found_dead_again(make
             description="it is dispatched again",
         )
         exchange.close()
-    await service.close()
+    service.close()
 
 
 @pytest.mark.parametrize("has_beaten", [False, True])
@@ -402,14 +402,14 @@ async def test_one_that_is_gone_is_asked_after_for_unclaimed_requests_once_it_ha
     service = make_service(registry=registry)
     lane.script = silent
     first = service.accept(BODY)
-    await first.dispatch()
+    first.dispatch()
     await wait_until(dead(service, lane, NAME), description="it is found dead")
     first.close()
     if has_beaten:
         registry.note(replica(sent_at=state.sent_at + 2), other)
     lane.asked_alive.clear()
     second = service.accept(BODY)
-    await second.dispatch()
+    second.dispatch()
 
     tick = dead(service, lane)
 
@@ -419,6 +419,6 @@ async def test_one_that_is_gone_is_asked_after_for_unclaimed_requests_once_it_ha
 
     await wait_until(asked_often, description="four questions")
     second.close()
-    await service.close()
+    service.close()
 
     assert (f"lf.alive.{NAME}" in lane.asked_alive) is has_beaten

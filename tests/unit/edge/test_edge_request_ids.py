@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 from localforge.contracts.live import Accepted
 from localforge.edge.protocol import UNREAD
 from localforge.errors import DependencyUnavailable
-from tests.support import wait_until
 from tests.unit.edge.lane import BODY, CHAT, decided, delta, summary
 
 HEADER = "x-request-id"
@@ -124,7 +123,7 @@ async def test_a_verdict_is_logged_with_its_decision(http, edge):
 async def test_a_lost_executor_and_a_lost_cancel_are_logged_with_both_ids(make_service, lane):
     service = make_service()
 
-    async def lost(request_id: str) -> None:
+    def lost(request_id: str) -> None:
         raise DependencyUnavailable("the broker does not answer")
 
     lane.cancel = lost
@@ -135,12 +134,8 @@ async def test_a_lost_executor_and_a_lost_cancel_are_logged_with_both_ids(make_s
         lane.emit(Accepted(request_id=call.request_id, summary=known))
         lane.emit(delta(call, "content"))
         exchange.on_lost("embedded", "r1")
-        await wait_until(
-            lambda: any(line["event"] == "cancel_failed" for line in lines),
-            description="the cancel has failed",
-        )
     exchange.close()
-    await service.close()
+    service.close()
 
     told = {line["event"]: (line["request_id"], line["decision_id"]) for line in lines}
     assert told["executor_lost"] == told["cancel_failed"] == (call.request_id, "d7")

@@ -33,7 +33,7 @@ async def test_an_accepted_request_becomes_a_call_with_the_body_untouched(make_s
     key = ApiKey(id="k1", preference="cheap", minimum_label=Label.CONFIDENTIAL)
 
     exchange = service.accept(BODY, {b"x-localforge-label": b"internal"}, key)
-    await exchange.dispatch()
+    exchange.dispatch()
     exchange.close()
 
     call = lane.sent[0]
@@ -48,11 +48,11 @@ async def test_an_accepted_request_becomes_a_call_with_the_body_untouched(make_s
 async def test_an_answer_ends_the_exchange_and_nothing_is_cancelled(make_service, lane):
     service = make_service()
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(frame, Completed)
     assert frame.body == completion(exchange.call)
@@ -64,7 +64,7 @@ async def test_deltas_that_wait_together_come_as_one(make_service, lane):
     service = make_service()
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     for text in ("a", "b", "c"):
         lane.emit(delta(exchange.call, text, first=text == "a"))
     lane.emit(completed(exchange.call, data=b"end"))
@@ -82,7 +82,7 @@ async def test_a_sign_of_life_is_not_for_the_client(make_service, lane):
     service = make_service()
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     call = exchange.call
     lane.emit(Accepted(request_id=call.request_id, summary=summary(call)))
     lane.emit(failed(call))
@@ -95,7 +95,7 @@ async def test_silence_dispatches_again_and_old_frames_are_ignored(make_service,
     service = make_service(progress_s=0.05)
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     await wait_until(lambda: len(lane.sent) == 2, description="a second dispatch")
     first, second = lane.sent
@@ -103,7 +103,7 @@ async def test_silence_dispatches_again_and_old_frames_are_ignored(make_service,
     lane.emit(completed(second, body=b"new"))
     frame = await exchange.next()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert (first.attempt, second.attempt) == (0, 1)
     assert first.request_id == second.request_id
@@ -124,7 +124,7 @@ async def test_a_sign_of_life_keeps_the_watchdog_quiet(make_service, lane):
 
     lane.script = slow
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     assert isinstance(await exchange.next(), Completed)
     exchange.close()
@@ -135,11 +135,11 @@ async def test_three_silent_attempts_are_a_504(make_service, lane):
     service = make_service(progress_s=0.03)
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(frame, Failed)
     assert (frame.status, frame.error.code) == (504, "no_progress")
@@ -151,7 +151,7 @@ async def test_an_answer_that_has_begun_is_never_begun_again(make_service, lane)
     service = make_service(progress_s=0.03)
     lane.script = lambda lane, call: lane.emit(delta(call, "a", first=True))
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     first, second = await exchange.next(), await exchange.next()
     exchange.close()
@@ -166,11 +166,11 @@ async def test_the_deadline_is_a_504_and_cancels(make_service, lane):
     service = make_service(deadline_s=0.05)
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
-    await service.close()
+    service.close()
 
     assert isinstance(frame, Failed)
     assert (frame.status, frame.error.code) == (504, "deadline_exceeded")
@@ -188,7 +188,7 @@ async def test_no_responders_is_tried_again_until_somebody_serves(make_service, 
 
     lane.script = third_time_lucky
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     assert not service.served
 
     frame = await exchange.next()
@@ -203,7 +203,7 @@ async def test_no_responders_for_long_is_a_503_with_retry_after(make_service, la
     service = make_service()
     lane.script = lambda _, call: service.on_no_responders(call.request_id)
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
@@ -218,7 +218,7 @@ async def test_a_broker_that_is_away_is_a_503_that_says_so(make_service, lane, p
     service = make_service()
     lane.refusal = DependencyUnavailable("the broker does not answer", retry_after_s=3)
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
@@ -232,7 +232,7 @@ async def test_what_a_service_of_this_process_refuses_is_refused(make_service, l
     service = make_service()
     lane.refusal = RequestRefused("no such model", code="model_not_found", status=404)
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
@@ -246,7 +246,7 @@ async def test_a_bug_behind_the_dispatch_is_a_500(make_service, lane):
     service = make_service()
     lane.refusal = KeyError("bug")
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     frame = await exchange.next()
     exchange.close()
@@ -259,7 +259,7 @@ async def test_a_client_that_goes_wakes_the_reader_and_cancels_once(make_service
     service = make_service()
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     reading = asyncio.create_task(exchange.next())
     await asyncio.sleep(0)
 
@@ -267,10 +267,10 @@ async def test_a_client_that_goes_wakes_the_reader_and_cancels_once(make_service
 
     with pytest.raises(ClientGone):
         await reading
-    await service.close()
+    service.close()
     assert lane.cancelled == [exchange.call.request_id], "told before the reader has closed"
     exchange.close()
-    await service.close()
+    service.close()
     assert lane.cancelled == [exchange.call.request_id]
     assert service.in_flight == 0
 
@@ -285,7 +285,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_at_a_bound(make_service, l
     async def read_nothing():
         exchange = service.accept(BODY)
         exchanges.append(exchange)
-        await exchange.dispatch()
+        exchange.dispatch()
         opened.set()
         try:
             await asyncio.Event().wait()
@@ -299,7 +299,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_at_a_bound(make_service, l
 
     with pytest.raises(asyncio.CancelledError):
         await reader
-    await service.close()
+    service.close()
     assert exchanges[0].aborted
     assert lane.cancelled == [exchanges[0].call.request_id]
 
@@ -309,7 +309,7 @@ async def test_what_has_been_read_does_not_count_against_the_bound(make_service,
     service = make_service()
     lane.script = silent
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
 
     for _ in range(20):
         lane.emit(delta(exchange.call, "x" * 50))
@@ -328,7 +328,7 @@ async def test_bytes_that_are_no_frame_are_dropped(make_service, data):
 async def test_frames_nobody_waits_for_are_dropped(make_service, lane):
     service = make_service()
     exchange = service.accept(BODY)
-    await exchange.dispatch()
+    exchange.dispatch()
     await exchange.next()
     exchange.close()
 

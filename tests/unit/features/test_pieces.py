@@ -67,3 +67,13 @@ def test_no_more_than_the_latest_pieces_are_remembered(merges, monkeypatch):
         known.ids_of(word)
 
     assert known.size == at_start + 2
+    assert known.words == 2
+
+
+def test_words_with_long_numbers_are_not_remembered(merges):
+    known = PieceTokens(merges, VOCABULARY)
+
+    first = known.ids_of("card 4111-1111, room 12")
+
+    assert known.ids_of("card 4111-1111, room 12") == first
+    assert known.words == 3
