@@ -208,6 +208,9 @@ FEEDBACK = Stream(
     subjects=("lf.decision.>", "lf.outcome.>", "lf.feedback.>", "lf.state.>"),
     deny_delete=True,
     deny_purge=True,
+    # A fact is published again five seconds after its last try. The broker keeps the ids of this
+    # time in memory, three for every request.
+    duplicate_window_s=30,
 )
 EVALUATION = Stream(
     name="LF_EVALUATE",

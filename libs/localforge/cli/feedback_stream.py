@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 def read_stream(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> None:
     """Give `feed` the sequence, subject and data of every message, in stream order.
 
+    A decision that is in the stream twice, because its ack was lost, is given once. Facts are given
+    as often as they are there: a learner counts those that it does not take.
+
     Raises:
         DependencyUnavailable: No system runs here, or its broker cannot be read.
     """
@@ -24,12 +27,14 @@ def read_stream(config: Config, doing: str, feed: Callable[[int, str, bytes], No
 
 
 async def _read(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> None:
+    from localforge.bandit.ids import RecentIds
     from localforge.bus.bus import Bus
     from localforge.bus.tail import read_all
-    from localforge.contracts.subjects import FEEDBACK
+    from localforge.contracts.subjects import DECISION_PREFIX, FEEDBACK
 
     bus = Bus(config.nats, "admin")
     await bus.connect()
+    decisions = RecentIds()
     try:
         with Progress(
             TextColumn(doing),
@@ -43,7 +48,10 @@ async def _read(config: Config, doing: str, feed: Callable[[int, str, bytes], No
 
             async def take(batch: "list[Pulled]") -> None:
                 for message in batch:
-                    feed(message.sequence, message.subject, message.data)
+                    is_decision = message.subject.startswith(f"{DECISION_PREFIX}.")
+                    # By all of it: a record that contradicts the first one must be seen.
+                    if not is_decision or decisions.add(message.data.decode(errors="replace")):
+                        feed(message.sequence, message.subject, message.data)
                 last = batch[-1]
                 progress.update(task, completed=last.sequence, total=last.sequence + last.pending)
 

@@ -31,10 +31,11 @@ _ATTEMPTS = 10
 _PORTS = range(20000, 30000)
 """Below the range from which Linux takes ports for outgoing connections (32768 and up): such a
 connection could take a server's port while it restarts."""
-_NATS_MEMORY = {"GOMEMLIMIT": "80MiB"}
-"""Go's collector lets the heap double before it runs; from here on it runs for less. Soft: more is
-taken when more is in use. Most of it are caches of the last ten seconds, 4 MiB for every hundred
-requests per second, and a limit below what they need makes the collector run all the time."""
+_NATS_MEMORY = {"GOGC": "15"}
+"""Per cent by which Go's heap may grow before it is collected; 100 is the default. Most of it are
+blocks of messages without a pointer in them, which cost the collector little. A limit in bytes
+would be too low one day, since the index of the feedback stream grows with it, and from then on
+the collector would run all the time."""
 _PASSED_ON = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "TMPDIR")
 
 
