@@ -28,9 +28,10 @@ class Share:
         self.billed = MeanTable(TOKENS_PRIOR, FADING)
         self.counted = MeanTable(TOKENS_PRIOR, FADING)
 
-    def predict(self, keys: Sequence[Key]) -> float:
-        """Return the expected ratio, above 0; the keys go from general to special."""
-        return self.billed.blend(keys)[0] / self.counted.blend(keys)[0]
+    def predict(self, wanted: Sequence[Sequence[Key]]) -> list[float]:
+        """Return expected ratios, above 0; the keys of each go from general to special."""
+        means = zip(self.billed.blend_each(wanted), self.counted.blend_each(wanted), strict=True)
+        return [billed / counted for (billed, _), (counted, _) in means]
 
     def learn(self, keys: Sequence[Key], billed: float, counted: float) -> None:
         """Take the tokens of one answer."""
@@ -58,8 +59,9 @@ class Billing:
             models: Names.
             domain: Domain of the request; empty for unknown.
         """
-        common = self.by_domain.predict(_domain_keys(domain))
-        return [common * self.by_model.predict(((model, ""),)) for model in models]
+        (common,) = self.by_domain.predict((_domain_keys(domain),))
+        own = self.by_model.predict([((model, ""),) for model in models])
+        return [common * share for share in own]
 
     def learn(self, outcome: OutcomeObserved) -> None:
         """Take a successful outcome; without both counts it says nothing."""
@@ -68,7 +70,8 @@ class Billing:
             return
         billed = min(max(told, counted / MOST), counted * MOST)
         keys = _domain_keys(outcome.domain)
-        expected = counted * self.by_domain.predict(keys)
+        (common,) = self.by_domain.predict((keys,))
+        expected = counted * common
         self.by_model.learn(((outcome.model, ""),), billed, expected)
         self.by_domain.learn(keys, billed, counted)
 

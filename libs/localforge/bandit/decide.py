@@ -8,7 +8,6 @@ cannot differ.
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -68,23 +67,9 @@ def complete(
             return None
     offers = inputs.candidates
     forecasts = _predict(inputs, learner, expenses)
-    utilities = [forecast.utility for forecast in forecasts]
     tiers = [offer.tier for offer in offers]
-    lowest = min(tiers)
-    first = [index for index, tier in enumerate(tiers) if tier == lowest]
-    drawn_from = _probabilities(
-        inputs,
-        [offers[index].model for index in first],
-        [utilities[index] for index in first],
-        [forecasts[index] for index in first],
-    )
-    probabilities = [0.0] * len(offers)
-    for index, probability in zip(first, drawn_from, strict=True):
-        probabilities[index] = probability
+    probabilities = _probabilities(inputs, tiers, forecasts)
     drawn = pick(probabilities, keyed_uniform(inputs.seed, inputs.decision_id))
-    order = sorted(
-        range(len(offers)), key=lambda index: (index != drawn, tiers[index], -utilities[index])
-    )
     decided = msgspec.structs.replace(
         inputs,
         policy_hash=_hash(
@@ -98,7 +83,7 @@ def complete(
         candidates=tuple(map(_candidate, offers, expenses, forecasts, probabilities)),
         chosen=offers[drawn].model,
         propensity=probabilities[drawn],
-        plan=tuple(offers[index].model for index in order),
+        plan=_plan(offers, drawn, tiers, forecasts),
         cascade=None,
     )
     return with_cascade(decided, learner) if inputs.cascade_wanted else decided
@@ -115,7 +100,7 @@ def redecide(record: DecisionMade, learner: Learner) -> DecisionMade:
     return again
 
 
-class _Expense(NamedTuple):
+class _Expense(msgspec.Struct, frozen=True, gc=False):
     """What is predicted of one candidate's cost and time, whoever else is a candidate."""
 
     completion_tokens: float
@@ -125,7 +110,7 @@ class _Expense(NamedTuple):
     latency_std: float
 
 
-class _Forecast(NamedTuple):
+class _Forecast(msgspec.Struct, frozen=True, gc=False):
     """What is predicted of one candidate among the others, and what it is worth."""
 
     quality: float
@@ -143,21 +128,23 @@ def _expenses(inputs: DecisionMade, learner: Learner) -> list[_Expense]:
     )
     shares = learner.billing.predict([offer.model for offer in offers], inputs.domain)
     found = []
+    prompt_tokens = inputs.prompt_tokens
     for offer, effort, share in zip(offers, efforts, shares, strict=True):
-        tokens, tokens_std, seconds, pace, timing_variance = effort
-        billed = inputs.prompt_tokens * share
-        by_token = (billed * offer.price_in + tokens * offer.price_out) / 1_000_000
-        per_second = offer.usd_per_hour / SECONDS_PER_HOUR
-        by_length = (offer.price_out / 1_000_000 + pace * per_second) * tokens_std
+        tokens, seconds, timing_variance = effort.tokens, effort.seconds, effort.timing_variance
+        price_out, usd_per_hour = offer.price_out, offer.usd_per_hour
+        billed = prompt_tokens * share
+        by_token = (billed * offer.price_in + tokens * price_out) / 1_000_000
+        per_second = usd_per_hour / SECONDS_PER_HOUR
+        by_length = (price_out / 1_000_000 + effort.pace * per_second) * effort.tokens_std
         cost_variance = by_length * by_length + per_second * per_second * timing_variance
-        slowed = pace * tokens_std
+        slowed = effort.pace * effort.tokens_std
         # Whoever is ahead in the queue takes as long, and as surely.
         turns = 1.0 + offer.queue_depth
-        cost = by_token + seconds * offer.usd_per_hour / SECONDS_PER_HOUR
+        cost = by_token + seconds * usd_per_hour / SECONDS_PER_HOUR
         cost_std = math.sqrt(cost_variance)
         latency = turns * seconds
         latency_std = turns * math.sqrt(slowed * slowed + timing_variance)
-        # One look at all four: this runs for every candidate. NaN is not below it either.
+        # One look at all four, and no call: this runs for every candidate. NaN is not below either.
         if not cost + cost_std + latency + latency_std < MOST:
             cost, cost_std = _bounded(cost), _bounded(cost_std)
             latency, latency_std = _bounded(latency), _bounded(latency_std)
@@ -177,32 +164,50 @@ def _predict(
         ],
         learner.design(inputs.feature_schema, inputs.features),
     )
+    cost_weight, latency_weight = inputs.cost_weight, inputs.latency_weight
+    incumbent, switching_cost = inputs.incumbent, inputs.switching_cost
     forecasts = []
     for offer, expense, mean, std, seen, doubt in zip(
         offers, expenses, qualities, stds, evidence, doubts, strict=True
     ):
-        quality = min(max(mean, 0.0), 1.0)
-        stays = not inputs.incumbent or offer.model == inputs.incumbent
-        loss = _bounded(
-            inputs.cost_weight * expense.cost_usd
-            + inputs.latency_weight * expense.latency_s
-            + (0.0 if stays else inputs.switching_cost)
+        quality = mean if 0.0 < mean < 1.0 else min(max(mean, 0.0), 1.0)
+        loss = (
+            cost_weight * expense.cost_usd
+            + latency_weight * expense.latency_s
+            + (switching_cost if incumbent and offer.model != incumbent else 0.0)
         )
+        if not loss < MOST:
+            loss = _bounded(loss)
         forecasts.append(_Forecast(quality, std, seen, quality - loss, doubt))
     return forecasts
 
 
 def _probabilities(
-    inputs: DecisionMade,
-    models: Sequence[str],
-    utilities: Sequence[float],
-    forecasts: Sequence[_Forecast],
+    inputs: DecisionMade, tiers: Sequence[int], forecasts: Sequence[_Forecast]
 ) -> list[float]:
-    weights = settled(inputs, models)
+    """Return the probability of each candidate; behind the lowest tier it is 0."""
+    offers = inputs.candidates
+    lowest = min(tiers)
+    if lowest == max(tiers):
+        return _drawn_from(inputs, offers, forecasts)
+    first = [index for index, tier in enumerate(tiers) if tier == lowest]
+    probabilities = [0.0] * len(offers)
+    drawn_from = _drawn_from(
+        inputs, [offers[index] for index in first], [forecasts[index] for index in first]
+    )
+    for index, probability in zip(first, drawn_from, strict=True):
+        probabilities[index] = probability
+    return probabilities
+
+
+def _drawn_from(
+    inputs: DecisionMade, offers: Sequence[Candidate], forecasts: Sequence[_Forecast]
+) -> list[float]:
+    weights = settled(inputs, [offer.model for offer in offers]) if inputs.weights else ()
     rule = rule_of(inputs.policy) if inputs.explore or any(weights) else greedy
     return rule(
         Outlook(
-            utilities,
+            [forecast.utility for forecast in forecasts],
             [forecast.doubt for forecast in forecasts],
             [forecast.evidence for forecast in forecasts],
             inputs.gamma,
@@ -213,21 +218,22 @@ def _probabilities(
     )
 
 
+def _plan(
+    offers: Sequence[Candidate], drawn: int, tiers: Sequence[int], forecasts: Sequence[_Forecast]
+) -> tuple[str, ...]:
+    """Return the drawn model, then the others by tier and utility."""
+    utilities = [forecast.utility for forecast in forecasts]
+    order = sorted(range(len(offers)), key=utilities.__getitem__, reverse=True)
+    order.sort(key=tiers.__getitem__)
+    order.remove(drawn)
+    return tuple([offers[index].model for index in (drawn, *order)])
+
+
 def _candidate(
     offer: Candidate, expense: _Expense, forecast: _Forecast, probability: float
 ) -> Candidate:
-    return Candidate(
-        model=offer.model,
-        backend=offer.backend,
-        zone=offer.zone,
-        price_in=offer.price_in,
-        price_out=offer.price_out,
-        queue_depth=offer.queue_depth,
-        usd_per_hour=offer.usd_per_hour,
-        hour_share=offer.hour_share,
-        quality_prior=offer.quality_prior,
-        published_score=offer.published_score,
-        tier=offer.tier,
+    return msgspec.structs.replace(
+        offer,
         quality=forecast.quality,
         quality_std=forecast.quality_std,
         evidence=forecast.evidence,

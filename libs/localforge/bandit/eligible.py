@@ -4,7 +4,9 @@ The reasons form an order; a model is listed with the first that applies. When n
 request is refused: a zone is never widened.
 """
 
+import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +18,7 @@ from localforge.contracts.cards import (
     RegistrySnapshot,
     ReplicaState,
 )
-from localforge.contracts.facts import Exclusion
+from localforge.contracts.facts import Candidate, Exclusion
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
 
@@ -45,13 +47,20 @@ class Backend(msgspec.Struct, frozen=True):
     """Why there is none, when `live` is empty."""
     reason: str = "health"
     """`health`, or `breaker` when there are some but none takes requests."""
+    hour_share: float = 1.0
+    """What share of the price of a machine's hour one more request would bear, in (0, 1]."""
+    served: frozenset[str] | None = None
+    """Models that are there now; None means all of them."""
 
-    @property
-    def hour_share(self) -> float:
-        """What share of the price of a machine's hour one more request would bear, in (0, 1]."""
-        running = sum(max(r.in_flight, 0) for r in self.live)
-        slots = sum(max(r.slots, 1) for r in self.live)
-        return 1.0 / max(min(running + 1, slots), 1)
+
+class _Found(NamedTuple):
+    """A backend's state, which lasts until a heartbeat becomes too old to count."""
+
+    since: float
+    """Heartbeats up to here do not count."""
+    until: float
+    """The oldest that does."""
+    backend: Backend
 
 
 class Registry:
@@ -70,22 +79,50 @@ class Registry:
         self._replicas: dict[str, list[ReplicaState]] = {}
         for replica in sorted(snapshot.replicas.values(), key=lambda replica: replica.replica):
             self._replicas.setdefault(replica.backend, []).append(replica)
+        self._found: dict[str, _Found] = {}
+        self._offers: dict[str, tuple[Backend, Candidate]] = {}
 
     def backend(self, name: str, now: float) -> Backend:
         """Return the state of a backend's replicas at `now` (Unix seconds)."""
+        oldest = now - self._timeout_s
+        found = self._found.get(name)
+        if found is not None and found.since < oldest <= found.until:
+            return found.backend
         replicas = self._replicas.get(name, ())
-        oldest = now - self._timeout_s if self.snapshot.fresh else float("-inf")
-        live = tuple(r for r in replicas if r.health != Health.DOWN and r.sent_at >= oldest)
-        if live and all(r.breaker is BreakerState.OPEN for r in live):
-            return Backend((), 0.0, f"every server of backend {name} has an open breaker", BREAKER)
-        live = tuple(r for r in live if r.breaker is not BreakerState.OPEN)
+        able = [r for r in replicas if r.health != Health.DOWN]
+        since, until = -math.inf, math.inf
+        if self.snapshot.fresh:
+            since = max((r.sent_at for r in able if r.sent_at < oldest), default=since)
+            able = [r for r in able if r.sent_at >= oldest]
+            until = min((r.sent_at for r in able), default=until)
+        live = tuple(r for r in able if r.breaker is not BreakerState.OPEN)
         if live:
-            slots = sum(max(r.slots, 1) for r in live)
-            running = sum(max(r.in_flight, 0) for r in live)
-            # What a model server says of itself counts other clients' requests too.
-            running = max(running, *(r.backend_running + r.backend_waiting for r in live))
-            return Backend(live, max(running + 1 - slots, 0) / slots, "")
+            backend = _state(live)
+            self._found[name] = _Found(since, until, backend)
+            return backend
+        if able:
+            return Backend((), 0.0, f"every server of backend {name} has an open breaker", BREAKER)
         return Backend((), 0.0, _why_none_live(name, replicas, now))
+
+    def offer(self, card: ModelCard, backend: Backend) -> Candidate:
+        """Return what a decision has to know of a model while its backend is as it is."""
+        kept = self._offers.get(card.name)
+        if kept is not None and kept[0] is backend:
+            return kept[1]
+        offer = Candidate(
+            model=card.name,
+            backend=card.backend,
+            zone=card.zone,
+            price_in=card.price_in,
+            price_out=card.price_out,
+            queue_depth=backend.queue_depth,
+            usd_per_hour=card.usd_per_hour * backend.hour_share,
+            hour_share=backend.hour_share,
+            quality_prior=card.quality_prior,
+            published_score=card.published_score,
+        )
+        self._offers[card.name] = (backend, offer)
+        return offer
 
 
 class Eligibility(msgspec.Struct, frozen=True):
@@ -124,8 +161,10 @@ def filter_models(
 def spare(eligible: Eligibility, backends: Iterable[str]) -> Eligibility:
     """Take backends out whose executor was just lost, as long as something is left."""
     avoided = frozenset(backends)
+    if not avoided:
+        return eligible
     kept = tuple(entry for entry in eligible.models if entry[0].backend not in avoided)
-    if not avoided or not kept:
+    if not kept:
         return eligible
     gone = tuple(
         Exclusion(
@@ -230,8 +269,25 @@ def _objections(
         yield "capability", "makes embeddings and nothing else"
     if not backend.live:
         yield backend.reason, backend.detail
-    elif not any(not r.models or card.name in r.models for r in backend.live):
+    elif backend.served is not None and card.name not in backend.served:
         yield "health", f"backend {card.backend} is up but does not serve it now"
+
+
+def _state(live: tuple[ReplicaState, ...]) -> Backend:
+    """Return what some replicas that take requests come to."""
+    slots = sum(max(r.slots, 1) for r in live)
+    ours = sum(max(r.in_flight, 0) for r in live)
+    # What a model server says of itself counts other clients' requests too.
+    running = max(ours, *(r.backend_running + r.backend_waiting for r in live))
+    return Backend(
+        live,
+        queue_depth=max(running + 1 - slots, 0) / slots,
+        detail="",
+        hour_share=1.0 / max(min(ours + 1, slots), 1),
+        served=frozenset().union(*(r.models for r in live))
+        if all(r.models for r in live)
+        else None,
+    )
 
 
 def _why_none_live(name: str, replicas: Iterable[ReplicaState], now: float) -> str:

@@ -1,5 +1,7 @@
 """What the router has learned: quality per model, answer length, billing, speed."""
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,10 @@ from localforge.bandit.ridge import RidgeArms, Vector
 from localforge.bandit.shipped import ShippedPrior, trained_from
 from localforge.bandit.usage import MeanTable, UsageModel
 from localforge.errors import StateError
+
+RECENT = 128
+"""Requests whose features are kept ready: most are learned of soon after the decision."""
+_HALF, _SINGLE = np.dtype("<f2"), np.dtype("<f4")
 
 
 class Learner:
@@ -35,7 +41,6 @@ class Learner:
         self.feature_schema = feature_schema
         self.dim = dim
         self.prior = prior
-        self._unseen_from = None if prior else trained_from(feature_schema)
         self.quality = QualityRegressor(dim, prior=prior)
         self.usage = UsageModel()
         self.billing = Billing()
@@ -43,6 +48,12 @@ class Learner:
         """What pairs of answers say; a decision draws with its own parameters."""
         self.checked = Checked()
         """What the form of an answer says."""
+        unseen_from = None if prior else trained_from(feature_schema)
+        self.read = functools.lru_cache(maxsize=RECENT)(
+            functools.partial(_read, self.arms, unseen_from)
+        )
+        """Regression input of a request with features of the learner's schema, not to be changed.
+        None when they are of another length or not finite."""
 
     @property
     def arms(self) -> RidgeArms:
@@ -59,19 +70,6 @@ class Learner:
         """Names the prior; empty without one."""
         return self.prior.digest if self.prior else ""
 
-    def read(self, features: bytes) -> Vector | None:
-        """Return the regression input of a request with features of the learner's schema.
-
-        None when they are of another length or not finite.
-        """
-        x = read_features(features, self.dim)
-        if x is None:
-            return None
-        if self._unseen_from is not None:
-            x = x.copy()
-            x[self._unseen_from :] = 0.0
-        return self.arms.design(x)
-
     def design(self, feature_schema: str, features: bytes) -> Vector:
         """Return the regression input of one request.
 
@@ -85,13 +83,23 @@ class Learner:
         return self.arms.blank()
 
 
+def _read(arms: RidgeArms, unseen_from: int | None, features: bytes) -> Vector | None:
+    x = read_features(features, arms.dim)
+    if x is None:
+        return None
+    if unseen_from is not None:
+        x = x.copy()
+        x[unseen_from:] = 0.0
+    return arms.design(x)
+
+
 def read_features(data: bytes, dim: int) -> NDArray[np.floating] | None:
     """Return the vector in `data`; None when it has not `dim` values.
 
     Little endian; float16, or float32 where there are twice as many bytes.
     """
     if len(data) == 2 * dim:
-        return np.frombuffer(data, dtype="<f2")
+        return np.frombuffer(data, _HALF)
     if len(data) == 4 * dim:
-        return np.frombuffer(data, dtype="<f4")
+        return np.frombuffer(data, _SINGLE)
     return None

@@ -13,6 +13,7 @@ import numpy as np
 from localforge.bandit.draw import inverse_gap_weights, with_floor
 
 DEFAULT = "matching"
+_ROOT_HALF = math.sqrt(0.5)
 
 
 class Outlook(NamedTuple):
@@ -42,14 +43,15 @@ def matching(outlook: Outlook) -> list[float]:
     gap is sure. The best gets the rest. Probability matching, as Thompson sampling does it, but in
     closed form and pair by pair.
     """
-    best = _best(outlook.utilities)
-    top, doubt = outlook.utilities[best], outlook.stds[best]
+    utilities, stds, width = outlook.utilities, outlook.stds, outlook.width
+    best, count = _best(utilities), len(utilities)
+    top, doubt = utilities[best], stds[best]
     weights = []
-    for utility, std in zip(outlook.utilities, outlook.stds, strict=True):
-        scale = outlook.width * math.hypot(std, doubt)
+    for utility, std in zip(utilities, stds, strict=True):
+        scale = width * math.hypot(std, doubt)
         # Phi(-x) = erfc(x / sqrt 2) / 2
-        share = math.erfc((top - utility) / scale * math.sqrt(0.5)) if scale > 0 else 0.0
-        weights.append(share / len(outlook.utilities))
+        share = math.erfc((top - utility) / scale * _ROOT_HALF) if scale > 0 else 0.0
+        weights.append(share / count)
     weights[best] = 0.0
     weights[best] = max(1.0 - math.fsum(weights), 0.0)
     return with_floor(weights, outlook.floor)
@@ -129,7 +131,7 @@ POLICIES: Mapping[str, Callable[[Outlook], list[float]]] = {
 
 
 def _best(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)
+    return values.index(max(values))
 
 
 def _only(index: int, outlook: Outlook) -> list[float]:
@@ -139,4 +141,4 @@ def _only(index: int, outlook: Outlook) -> list[float]:
 
 
 def _phi(value: float) -> float:
-    return 0.5 * math.erfc(-value * math.sqrt(0.5))
+    return 0.5 * math.erfc(-value * _ROOT_HALF)

@@ -13,8 +13,9 @@ bias. Its parts:
   scores of its own borrows it.
 
 Predicting is O(dim) per model: theta and the diagonal of `P_a`, which stands for its uncertainty,
-are kept ready. Learning is O(dim^2) for the one model. Products go through `numpy.vecdot`: one BLAS
-dot per row, so that the same state gives the same bits in any process on the same kind of machine.
+are kept ready. Learning is O(dim^2) for the one model. Products go through `numpy.vecdot`, or `dot`
+of two vectors: one BLAS dot per row, so that the same state gives the same bits in any process on
+the same kind of machine.
 """
 
 import math
@@ -92,21 +93,32 @@ class RidgeArms:
         self.detectors: list[DriftDetector] = []
         self.covariance: NDArray[np.float64] = np.zeros((_GROWTH, size, size))
         self.moment: NDArray[np.float64] = np.zeros((_GROWTH, size))
-        self._theta: NDArray[np.float64] = np.zeros((_GROWTH, size))
         self._diagonal: NDArray[np.float64] = np.zeros((_GROWTH, size))
-        self._shared: Vector = np.zeros(size)
         self._rows: dict[str, int] = {}
         self._outer: NDArray[np.float64] = np.empty((size, size))
-        self._known: NDArray[np.float64] = self._padded(prior.weights if prior else None)
-        self._by_level: NDArray[np.float64] = self._padded(prior.by_level if prior else None)
+        self._known = prior.rows if prior else {}
+        self._known_levels = {
+            model: Level(float(prior.levels[at]), SHIPPED_WEIGHT)
+            for model, at in self._known.items()
+            if prior
+        }
+        self._first = 3 + (len(prior.weights) if prior else 0)
+        self._lines: NDArray[np.float64] = np.zeros((self._first + _GROWTH, size))
+        """All that a design is multiplied with: `shared`; of the prior `by_level` and the weights
+        of the models that it knows; and from row `_first` on theta of each arm."""
+        if prior:
+            self._lines[1:3, :dim] = prior.by_level
+            self._lines[3 : self._first, :dim] = prior.weights
+        self._is_stale = False
+        """Whether `shared` leaves out scores: several may be learned between two decisions."""
 
+    @np.errstate(all="ignore")  # what is not finite is answered
     def design(self, x: NDArray[np.floating]) -> Vector | None:
         """Return `x` in float64 without its bias, shortened to `LONGEST`; None when not finite."""
         z = np.zeros(self.size)
-        with np.errstate(all="ignore"):  # what is not finite is answered below
-            z[: self.dim] = x
-            z[0] = 0.0
-            square = float(np.vecdot(z, z))
+        z[: self.dim] = x
+        z[0] = 0.0
+        square = float(z.dot(z))
         if not math.isfinite(square):
             return None
         if square > LONGEST * LONGEST:
@@ -136,12 +148,12 @@ class RidgeArms:
             for model, row, given in zip(models, rows, levels, strict=True)
         ]
         common = self._common(rows, expected)
-        used = len(self.names)
-        slopes = np.vecdot(self._theta[:used], z).tolist()
-        spreads = np.vecdot(self._diagonal[:used], z * z).tolist()
-        untried = float(np.vecdot(z, z)) / self.ridge
-        shared = float(np.vecdot(self._shared, z))
-        known, by_level = np.vecdot(self._known, z).tolist(), np.vecdot(self._by_level, z).tolist()
+        if self._is_stale:
+            self._share()
+        products = self._products(z)
+        spreads = np.vecdot(self._diagonal[: len(self.names)], z * z).tolist()
+        untried = float(z.dot(z)) / self.ridge if -1 in rows else 0.0
+        shared = products[0] * SHARE_WEIGHT
         means, stds, evidence, doubts = [], [], [], []
         for model, row, (score, weight, caution) in zip(models, rows, expected, strict=True):
             if row < 0:
@@ -149,13 +161,17 @@ class RidgeArms:
                 spread = untried
             else:
                 seen, residual = self.weights[row], self.scores[row]
-                own = seen / (seen + caution) if caution else 1.0
-                slope, spread = own * slopes[row], own * own * spreads[row]
-            firm = _firmness(weight, score + common, residual, seen)
-            level = (firm * (score + common) + residual) / (firm + seen)
-            slope += shared * SHARE_WEIGHT / (SHARE_WEIGHT + seen)
-            means.append(level + self._base(model, level, known, by_level) + slope)
-            spread, unsettled = NOISE * max(spread, 0.0), NOISE / (firm + seen)
+                slope, spread = products[self._first + row], spreads[row]
+                if caution:
+                    own = seen / (seen + caution)
+                    slope, spread = own * slope, own * own * spread
+            prior = score + common
+            firm = _firmness(weight, prior, residual, seen)
+            level = (firm * prior + residual) / (firm + seen)
+            slope += shared / (SHARE_WEIGHT + seen)
+            means.append(level + self._base(model, level, products) + slope)
+            spread = NOISE * spread if spread > 0.0 else 0.0
+            unsettled = NOISE / (firm + seen)
             stds.append(math.sqrt(spread + unsettled))
             evidence.append(seen)
             doubts.append(math.sqrt(SLOPE_DOUBT * spread + LEVEL_DOUBT * unsettled))
@@ -179,10 +195,9 @@ class RidgeArms:
         row = self._rows.get(model)
         if row is None:
             row = self._add(model)
-        known, by_level = np.vecdot(self._known, z).tolist(), np.vecdot(self._by_level, z).tolist()
         level = self._own_level(model, row)
-        base = self._base(model, level, known, by_level)
-        slope = float(np.vecdot(self._theta[row], z))
+        products = self._products(z)
+        base, slope = self._base(model, level, products), products[self._first + row]
         self.updates += 1
         self.learned_at[row] = self.updates
         # Not minus the level, which follows the scores and would hide the change.
@@ -190,14 +205,13 @@ class RidgeArms:
         if weight >= FIRM and self.detectors[row].update(error):
             self._reset(row)
             self.drifts[row] += 1
-            self._refresh_shared()
             return True
         self._absorb(self.covariance[row], z, weight)
-        self.moment[row] += (weight * (score - level - base)) * z
+        moment = self.moment[row]
+        moment += (weight * (score - level - base)) * z
         self.weights[row] += weight
         self.scores[row] += weight * (score - base - slope)
         self._refresh(row)
-        self._refresh_shared()
         return False
 
     def arrays(self) -> tuple[NDArray[np.float64], ...]:
@@ -222,17 +236,13 @@ class RidgeArms:
         self.weights[:] = weights
         for row in range(len(names)):
             self._refresh(row)
-        self._refresh_shared()
 
     def _expected(self, model: str, row: int, given: Level) -> Level:
         """Return the prior level of a model: the shipped one, else its card's."""
         if row >= 0 and self.drifts[row]:
             # It is no longer the model that its card and the outcome data knew.
             return Level(given.score, PRICE_WEIGHT)
-        at = self.prior.rows.get(model, -1) if self.prior else -1
-        if self.prior and at >= 0:
-            return Level(float(self.prior.levels[at]), SHIPPED_WEIGHT)
-        return given
+        return self._known_levels.get(model, given)
 
     def _common(self, rows: Sequence[int], expected: Sequence[Level]) -> float:
         """Return by how much the candidates' scores are above what was expected of them."""
@@ -246,38 +256,46 @@ class RidgeArms:
 
     def _own_level(self, model: str, row: int) -> float:
         """Return the level of an arm as far as the learner itself can tell, without its card."""
-        at = self.prior.rows.get(model, -1) if self.prior else -1
-        if self.prior and at >= 0 and not self.drifts[row]:
-            score = float(self.prior.levels[at])
-            weight = _firmness(SHIPPED_WEIGHT, score, self.scores[row], self.weights[row])
+        known = self._known_levels.get(model)
+        if known is not None and not self.drifts[row]:
+            score = known.score
+            weight = _firmness(known.weight, score, self.scores[row], self.weights[row])
         else:
             seen = math.fsum(self.weights)
             score = (math.fsum(self.scores) + 0.5 * OWN_LEVEL_WEIGHT) / (seen + OWN_LEVEL_WEIGHT)
             weight = OWN_LEVEL_WEIGHT
         return (self.scores[row] + weight * score) / (self.weights[row] + weight)
 
-    def _base(self, model: str, level: float, known: list[float], by_level: list[float]) -> float:
-        if self.prior is None:
-            return 0.0
-        at = self.prior.rows.get(model)
-        return by_level[0] + level * by_level[1] if at is None else known[at]
+    def _products(self, z: Vector) -> list[float]:
+        """Return the product of each row of `_lines` with a design."""
+        used = self._first + len(self.names)
+        products: list[float] = np.vecdot(self._lines[:used], z).tolist()
+        return products
+
+    def _base(self, model: str, level: float, products: list[float]) -> float:
+        at = self._known.get(model)
+        return products[1] + level * products[2] if at is None else products[3 + at]
 
     def _refresh(self, row: int) -> None:
-        self._theta[row] = np.vecdot(self.covariance[row], self.moment[row])
-        self._diagonal[row] = self.covariance[row].diagonal()
+        covariance = self.covariance[row]
+        np.vecdot(covariance, self.moment[row], out=self._lines[self._first + row])
+        self._diagonal[row] = covariance.diagonal()
+        self._is_stale = True
 
-    def _refresh_shared(self) -> None:
-        used = len(self.names)
+    def _share(self) -> None:
+        thetas = self._lines[self._first : self._first + len(self.names)]
         evidence = np.array(self.weights)[:, None]
-        total = np.add.reduce(evidence * self._theta[:used], axis=0)
-        self._shared = total / (math.fsum(self.weights) + SHARE_WEIGHT)
+        total = np.add.reduce(evidence * thetas, axis=0)
+        self._lines[0] = total / (math.fsum(self.weights) + SHARE_WEIGHT)
+        self._is_stale = False
 
     def _absorb(self, covariance: NDArray[np.float64], z: Vector, weight: float) -> None:
         gain = np.vecdot(covariance, z)
-        variance = max(float(np.vecdot(gain, z)), 0.0)
+        variance = max(float(gain.dot(z)), 0.0)
         gain *= math.sqrt(weight / (1.0 + weight * variance))
-        # gain[i] * gain[j] commutes, so the matrix stays symmetric to the last bit.
-        np.multiply.outer(gain, gain, out=self._outer)
+        # A matrix product in which nothing is summed takes half as long as `multiply.outer`. And
+        # gain[i] * gain[j] commutes, so the covariance stays symmetric to the last bit.
+        np.dot(gain[:, None], gain[None, :], out=self._outer)
         covariance -= self._outer
 
     def _add(self, model: str) -> int:
@@ -311,17 +329,10 @@ class RidgeArms:
     def _grow(self) -> None:
         size = self.size
         self.covariance = np.concatenate([self.covariance, np.zeros((_GROWTH, size, size))])
-        self.moment, self._theta, self._diagonal = (
+        self.moment, self._lines, self._diagonal = (
             np.concatenate([array, np.zeros((_GROWTH, size))])
-            for array in (self.moment, self._theta, self._diagonal)
+            for array in (self.moment, self._lines, self._diagonal)
         )
-
-    def _padded(self, array: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        if array is None:
-            return np.zeros((0, self.size))
-        padded = np.zeros((len(array), self.size))
-        padded[:, : self.dim] = array
-        return padded
 
 
 def _firmness(weight: float, expected: float, total: float, seen: float) -> float:

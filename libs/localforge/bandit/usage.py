@@ -9,8 +9,7 @@ how far models are apart, and so it is what is not known of a new one.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from river.stats.base import Univariate
@@ -33,6 +32,7 @@ TOKEN_PRIOR = 1 / 40
 MOST_TOKENS = 10_000_000
 LONGEST_S = 86_400.0
 EVERYTHING: Key = ("", "")
+_ROOT_HALF, _ROOT_TAU = math.sqrt(0.5), math.sqrt(2.0 * math.pi)
 
 
 Spread = tuple[float, float]
@@ -62,26 +62,35 @@ class RecentMean(Univariate):
         """Standard deviation of the values, not of their mean."""
         self.share = 0.0
         """How far this mean is trusted over a more general one, 0 to 1."""
+        self._most = 1.0 / fading
+        """Values from which on that does not grow any more."""
 
     def update(self, x: float) -> None:
         """Take one value."""
-        count = self.count + 1
+        self.count = count = self.count + 1
         weight = max(self.fading, 1.0 / count)
         off = x - self.mean
         step = off * weight
-        self.restore(count, self.mean + step, (1.0 - weight) * (self.variance + step * off))
+        self.mean += step
+        self._spread((1.0 - weight) * (self.variance + step * off))
+        if count <= self._most:
+            self.share = count / (count + BLEND)
 
     def restore(self, count: int, mean: float, variance: float) -> None:
         """Stand where `count` values with this mean and variance have led to."""
-        self.count, self.mean, self.variance = count, mean, variance
-        # A state from elsewhere may hold anything; no update comes below 0.
-        self.std = math.sqrt(max(variance, 0.0))
-        seen = min(count, 1.0 / self.fading)
+        self.count, self.mean = count, mean
+        self._spread(variance)
+        seen = min(count, self._most)
         self.share = seen / (seen + BLEND)
 
     def get(self) -> float:
         """Return the mean; 0 before the first value."""
         return self.mean
+
+    def _spread(self, variance: float) -> None:
+        self.variance = variance
+        # A state from elsewhere may hold anything; no update comes below 0.
+        self.std = math.sqrt(variance) if variance > 0.0 else 0.0
 
 
 class MeanEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -118,21 +127,32 @@ class MeanTable:
             mean.update(value)
             self._means[key] = mean
 
-    def blend(self, keys: Sequence[Key], expected: Spread | None = None) -> Spread:
-        """Return what is expected; the keys go from general to special.
+    def blend(self, keys: Sequence[Key]) -> Spread:
+        """Return what is expected; the keys go from general to special."""
+        return self.blend_each((keys,))[0]
+
+    def blend_each(
+        self, wanted: Iterable[Sequence[Key]], common: Sequence[Key] = ()
+    ) -> list[Spread]:
+        """Return what is expected of several.
 
         Args:
-            keys: What it is wanted for.
-            expected: Of the more general ones; the prior when None.
+            wanted: The keys of each, from general to special.
+            common: More general ones, of all of them.
         """
-        value, std = expected or self.prior
-        for key in keys:
-            mean = self._means.get(key)
-            if mean is not None:
-                share = mean.share
-                value += share * (mean.mean - value)
-                std += share * (mean.std - std)
-        return value, std
+        (expected,) = self.blend_each((common,)) if common else (self.prior,)
+        known = self._means
+        found = []
+        for keys in wanted:
+            value, std = expected
+            for key in keys:
+                mean = known.get(key)
+                if mean is not None:
+                    share = mean.share
+                    value += share * (mean.mean - value)
+                    std += share * (mean.std - std)
+            found.append((value, std))
+        return found
 
     def entries(self) -> list[MeanEntry]:
         """Return the state in its own order, which is part of it."""
@@ -148,7 +168,7 @@ class MeanTable:
             mean.restore(entry.count, entry.mean, entry.variance)
 
 
-class Effort(NamedTuple):
+class Effort(msgspec.Struct, frozen=True, gc=False):
     """What one answer is expected to take, without queueing.
 
     Its seconds are ``first + tokens * pace``, with the three independent of each other. So they
@@ -187,20 +207,19 @@ class UsageModel:
             domain: Domain of the request.
             max_tokens: The request's own bound, 0 for none.
         """
+        length_keys = [_length_keys(model, domain) for _, model in models]
+        speed_keys = [((place[0], ""), place) for place in models]
         # What is common to all models is blended once: this runs in every decision.
-        lengths, first_token, per_token = self.tables
-        length, first, each = (table.blend((EVERYTHING,)) for table in self.tables)
+        lengths = self.lengths.blend_each(length_keys, common=(EVERYTHING,))
+        starts = self.first_token.blend_each(speed_keys, common=(EVERYTHING,))
+        paces = self.per_token.blend_each(speed_keys, common=(EVERYTHING,))
+        if max_tokens > 0:
+            cap = float(max_tokens)
+            lengths = [(min(mean, cap), _capped_std(mean, std, cap)) for mean, std in lengths]
         found = []
-        for place in models:
-            backend, model = place
-            length_keys = ((model, ""), (model, domain)) if domain else ((model, ""),)
-            tokens, tokens_std = lengths.blend(length_keys, length)
-            if max_tokens > 0:
-                tokens_std = _capped_std(tokens, tokens_std, max_tokens)
-                tokens = min(tokens, float(max_tokens))
-            keys = ((backend, ""), place)
-            start, start_std = first_token.blend(keys, first)
-            pace, pace_std = per_token.blend(keys, each)
+        for (tokens, tokens_std), (start, start_std), (pace, pace_std) in zip(
+            lengths, starts, paces, strict=True
+        ):
             square = tokens * tokens + tokens_std * tokens_std
             timing = start_std * start_std + square * pace_std * pace_std
             found.append(Effort(tokens, tokens_std, start + tokens * pace, pace, timing))
@@ -212,11 +231,11 @@ class UsageModel:
         total, first = outcome.total_s, outcome.first_token_s
         if not (0 <= tokens <= MOST_TOKENS and 0 <= total <= LONGEST_S and 0 <= first <= LONGEST_S):
             return False
-        length_keys = _length_keys(outcome.model, outcome.domain)
+        length_keys = (EVERYTHING, *_length_keys(outcome.model, outcome.domain))
         # An answer cut at the caller's bound only says that it would have been at least so long.
         if outcome.finish_reason != "length" or tokens > self.lengths.blend(length_keys)[0]:
             self.lengths.update(length_keys, float(tokens))
-        speed_keys = _speed_keys(outcome.model, outcome.backend)
+        speed_keys = (EVERYTHING, (outcome.backend, ""), (outcome.backend, outcome.model))
         # Without a first-token time of its own the whole span is put down to the tokens.
         waited = 0 < first < total and tokens > 1
         if waited:
@@ -237,8 +256,8 @@ def _capped_std(mean: float, std: float, cap: float) -> float:
     # Of ``max(cap - x, 0)``, which varies alike.
     room = cap - mean
     z = room / std
-    below = 0.5 * math.erfc(-z * math.sqrt(0.5))
-    edge = std * math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    below = 0.5 * math.erfc(-z * _ROOT_HALF)
+    edge = std * math.exp(-0.5 * z * z) / _ROOT_TAU
     left = room * below + edge
     variance = (room * room + std * std) * below + room * edge - left * left
     # Below 0 by rounding only.
@@ -246,8 +265,4 @@ def _capped_std(mean: float, std: float, cap: float) -> float:
 
 
 def _length_keys(model: str, domain: str) -> tuple[Key, ...]:
-    return (EVERYTHING, (model, ""), (model, domain)) if domain else (EVERYTHING, (model, ""))
-
-
-def _speed_keys(model: str, backend: str) -> tuple[Key, ...]:
-    return EVERYTHING, (backend, ""), (backend, model)
+    return ((model, ""), (model, domain)) if domain else ((model, ""),)

@@ -1,6 +1,7 @@
 """A decision as work: the plan with what executors need to know of each model."""
 
-from localforge.bandit import Eligibility
+from collections.abc import Mapping
+
 from localforge.contracts.cards import ModelCard
 from localforge.contracts.facts import DecisionMade
 from localforge.contracts.live import CascadeCall, ExecuteCall, RouteCall, Target
@@ -9,16 +10,17 @@ from localforge.contracts.openrouter import ProviderRules
 NO_RULES = ProviderRules()
 
 
-def execution(call: RouteCall, decision: DecisionMade, eligible: Eligibility) -> ExecuteCall:
+def execution(
+    call: RouteCall, decision: DecisionMade, targets: Mapping[str, Target]
+) -> ExecuteCall:
     """Return what executors are told.
 
     Args:
         call: The request.
         decision: Complete.
-        eligible: Has the card of every model in the decision's plan.
+        targets: By name, every model in the decision's plan.
     """
     chat, profile = call.call, call.profile
-    cards = {card.name: card for card, _ in eligible.models}
     rules = chat.provider or NO_RULES
     # With an order, whom to ask instead is said there.
     may_fall_back = chat.allow_fallback and (rules.allow_fallbacks is not False or rules.order)
@@ -27,7 +29,7 @@ def execution(call: RouteCall, decision: DecisionMade, eligible: Eligibility) ->
         call=chat,
         seal=call.seal,
         decision_id=decision.decision_id,
-        plan=tuple(_target(cards[name]) for name in names),
+        plan=tuple([targets[name] for name in names]),
         feature_schema=profile.feature_schema,
         features=profile.features,
         propensity=decision.propensity,
@@ -46,7 +48,8 @@ def _cascade(decision: DecisionMade) -> CascadeCall | None:
     return CascadeCall(plan=plan)
 
 
-def _target(card: ModelCard) -> Target:
+def target(card: ModelCard) -> Target:
+    """Return what executors need to know of a model."""
     return Target(
         model=card.name,
         backend=card.backend,

@@ -1,5 +1,6 @@
 """Which model answers: the router's logic, without a broker."""
 
+import functools
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -24,17 +25,19 @@ from localforge.bandit import (
 )
 from localforge.bandit.decide import MOST
 from localforge.bandit.goal import CONTROLLER, forecasts_of
-from localforge.bandit.provider import PREFERENCE_OF_SORT, KnownProviders, apply_rules
+from localforge.bandit.provider import PREFERENCE_OF_SORT, KnownProviders, Ruled, apply_rules
 from localforge.bandit.rules import appoint
-from localforge.config import Config
+from localforge.config import Config, PolicyConfig
 from localforge.contracts.cards import Capability, ModelCard, RegistrySnapshot
 from localforge.contracts.facts import Candidate, DecisionMade
 from localforge.contracts.live import ChatCall, ExecuteCall, Operation, RouteCall
+from localforge.contracts.openrouter import ProviderRules
+from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
 from localforge.router.budgets import KeyBudgets
 from localforge.router.companions import Companions
 from localforge.router.conversations import Conversations
-from localforge.router.execution import NO_RULES, execution
+from localforge.router.execution import NO_RULES, execution, target
 from localforge.router.stated_policy import policy_of
 
 AUTO = "auto"
@@ -75,14 +78,16 @@ class RouterService:
         conversations: Conversations | None = None,
     ) -> None:
         self._config = config.router
-        self._policy = config.policy
+        self._zones = functools.lru_cache(maxsize=256)(
+            functools.partial(_allowed_zones, config.policy)
+        )
         self._aliases: Mapping[str, str] = config.aliases
         self._providers = KnownProviders(config.backends)
         self._preferences = named_preferences(config.router)
         self._parameters = PolicyParameters.from_config(config.router, fold.learner.prior_digest)
         self._policy_hash = self._parameters.policy_hash
         self._source = registry
-        self._arranged = Registry(registry.snapshot, config.router.heartbeat_timeout_s)
+        self._arrange(registry.snapshot)
         self.fold = fold
         self._goal = companions.goal if companions else None
         self._budgets = KeyBudgets(config.keys, companions.spending if companions else None)
@@ -110,7 +115,7 @@ class RouterService:
         self._providers.check(rules, registry.cards)
         cards, chosen_by_caller = self._asked_for(chat.model, registry)
         required = Requirements(
-            zones=self._zones(call),
+            zones=self._zones(call.seal.label, call.seal.zones, profile.zones),
             label=call.seal.label,
             needs=profile.needs,
             prompt_tokens=profile.longest_tokens or profile.prompt_tokens,
@@ -123,9 +128,7 @@ class RouterService:
             raise refuse_empty(registry, cards, required, now, eligible.exclusions)
         eligible = spare(eligible, chat.avoid)
         eligible, left_usd = self._budgets.apply(eligible, chat.key_id, now)
-        eligible, tiers = apply_rules(eligible, rules)
-        if not eligible.models:
-            raise _ruled_out(eligible)
+        eligible, tiers = _ruled(eligible, chat.provider)
         inputs = self._inputs(
             call,
             eligible,
@@ -149,16 +152,10 @@ class RouterService:
             return Routed(decision, None)
         if self._config.sticky.enabled:
             self.conversations.remember(profile.conversation, decision.chosen, now)
-        execute = execution(call, decision, eligible)
+        execute = execution(call, decision, self._targets)
         if decision.goal and self._goal and self._goal.on_quality:
             execute = msgspec.structs.replace(execute, forecasts=forecasts_of(decision))
         return Routed(decision, execute)
-
-    def _zones(self, call: RouteCall) -> frozenset[str]:
-        """Return where the request may go: sealed work may be older than the policy."""
-        label = call.seal.label
-        sealed = frozenset(call.seal.zones).intersection(call.profile.zones)
-        return frozenset(zone for zone in sealed if self._policy.allows(label, zone))
 
     def _complete(
         self, inputs: DecisionMade, limits: Limits, left_usd: float
@@ -175,8 +172,13 @@ class RouterService:
         if not snapshot.cards and not snapshot.fresh:
             raise refuse_unread()
         if snapshot is not self._arranged.snapshot:
-            self._arranged = Registry(snapshot, self._config.heartbeat_timeout_s)
+            self._arrange(snapshot)
         return self._arranged
+
+    def _arrange(self, snapshot: RegistrySnapshot) -> None:
+        """Make what depends on the registry alone, once for all requests."""
+        self._arranged = Registry(snapshot, self._config.heartbeat_timeout_s)
+        self._targets = {card.name: target(card) for card in self._arranged.cards}
 
     def _asked_for(self, name: str, registry: Registry) -> tuple[tuple[ModelCard, ...], bool]:
         model = self._aliases.get(name, name)
@@ -252,24 +254,15 @@ class RouterService:
             key_id=chat.key_id,
             cascade_wanted=explore and self._wants_cascade(call, stated, preference.limits),
             may_repeat=not profile.fixed,
-            candidates=tuple(
-                Candidate(
-                    model=card.name,
-                    backend=card.backend,
-                    zone=card.zone,
-                    price_in=card.price_in,
-                    price_out=card.price_out,
-                    queue_depth=backend.queue_depth,
-                    usd_per_hour=card.usd_per_hour * backend.hour_share,
-                    hour_share=backend.hour_share,
-                    quality_prior=card.quality_prior,
-                    published_score=card.published_score,
-                    tier=tiers[card.name],
-                )
-                for card, backend in eligible.models
-            ),
+            candidates=self._offers(eligible, tiers),
             exclusions=eligible.exclusions,
         )
+
+    def _offers(self, eligible: Eligibility, tiers: Mapping[str, int]) -> tuple[Candidate, ...]:
+        offers = [self._arranged.offer(card, backend) for card, backend in eligible.models]
+        if any(tiers.values()):
+            offers = [msgspec.structs.replace(o, tier=tiers[o.model]) for o in offers]
+        return tuple(offers)
 
     def _wants_cascade(self, call: RouteCall, stated: str, limits: Limits) -> bool:
         chat = call.call
@@ -301,6 +294,8 @@ class RouterService:
         incumbent = self.conversations.incumbent(
             profile.continues, now, however_long=profile.in_tool_loop
         )
+        if not incumbent:
+            return inputs
         card = next((card for card, _ in eligible.models if card.name == incumbent), None)
         if card is None:
             return inputs
@@ -320,6 +315,14 @@ class RouterService:
             explore=False,
             cascade_wanted=False,
         )
+
+
+def _allowed_zones(
+    policy: PolicyConfig, label: Label, sealed: tuple[str, ...], profiled: tuple[str, ...]
+) -> frozenset[str]:
+    """Return where a request may go: sealed work may be older than the policy."""
+    both = frozenset(sealed).intersection(profiled)
+    return frozenset(zone for zone in both if policy.allows(label, zone))
 
 
 def _cascade_usd(decision: DecisionMade) -> float:
@@ -346,6 +349,15 @@ def _least(one: float, other: float) -> float:
 
 def _decision_id(chat: ChatCall) -> str:
     return f"{chat.request_id}-{chat.attempt}" if chat.attempt else chat.request_id
+
+
+def _ruled(eligible: Eligibility, rules: ProviderRules | None) -> Ruled:
+    if rules is None:
+        return Ruled(eligible, {})
+    ruled = apply_rules(eligible, rules)
+    if not ruled.eligible.models:
+        raise _ruled_out(ruled.eligible)
+    return ruled
 
 
 def _ruled_out(eligible: Eligibility) -> RequestRefused:

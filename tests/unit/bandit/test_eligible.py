@@ -121,11 +121,39 @@ def test_old_heartbeats_do_not_count_while_the_registry_is_away():
     assert reasons(msgspec.structs.replace(shot, fresh=False), now=NOW + 3600) == {}
 
 
+def test_a_replica_counts_until_it_is_silent_for_too_long_and_the_rest_goes_on():
+    shot = snapshot(card("m"))
+    first = msgspec.structs.replace(shot.replicas["m-backend"], slots=2, in_flight=2)
+    late = msgspec.structs.replace(first, replica="late", sent_at=NOW - 4, slots=1, in_flight=0)
+    shot = msgspec.structs.replace(shot, replicas={"m-backend": first, "late": late})
+    registry = Registry(shot, heartbeat_timeout_s=6)
+    both, alone, none = ("late", "m-backend"), ("m-backend",), ()
+    # Clocks may be set back.
+    moments = ((0, both), (2, both), (2.5, alone), (6, alone), (6.5, none), (3, alone), (1, both))
+
+    for later_s, live in moments:
+        found = registry.backend("m-backend", NOW + later_s)
+
+        assert tuple(replica.replica for replica in found.live) == live
+        if live:
+            offer = registry.offer(shot.cards["m"], found)
+            assert (offer.queue_depth, offer.hour_share) == (found.queue_depth, found.hour_share)
+            assert offer.queue_depth == (0.0 if live == both else 0.5)
+        else:
+            assert found.detail.endswith(f"last heard of {later_s:.1f} s ago")
+
+
 def test_a_replica_that_serves_other_models_does_not_count():
     shot = changed_replica(snapshot(card("m")), "m-backend", models=("other",))
 
     assert reasons(shot) == {"m": "health"}
     assert reasons(changed_replica(shot, "m-backend", models=("m",))) == {}
+
+    other = shot.replicas["m-backend"]
+    beside = msgspec.structs.replace(other, replica="beside", models=("m",))
+    unnamed = msgspec.structs.replace(other, replica="beside", models=())
+    for replica in (beside, unnamed):
+        assert reasons(msgspec.structs.replace(shot, replicas={"a": other, "b": replica})) == {}
 
 
 @pytest.mark.parametrize(("in_flight", "expected"), [(0, 0.0), (3, 0.0), (4, 0.25), (11, 2.0)])

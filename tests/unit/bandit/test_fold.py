@@ -51,6 +51,21 @@ def test_a_fact_published_twice_teaches_once():
     assert fold.sequence == 4
 
 
+def test_deciding_and_learning_leave_the_features_that_are_kept_ready_as_they_are():
+    fold = Fold(SCHEMA, DIM)
+    features = vector(0.3, -0.7)
+    kept = fold.learner.read(features)
+    assert kept is not None
+    before = kept.tobytes()
+
+    learn(fold, *(feedback(str(i), "a", i % 2, features) for i in range(20)))
+    service(card("a"), card("b"), fold=fold).route(route_call(features=features), NOW)
+
+    assert fold.learner.read(features) is kept
+    assert kept.tobytes() == before
+    assert before == fold.learner.arms.design(np.frombuffer(features, "<f4")).tobytes()
+
+
 def test_a_message_delivered_again_changes_nothing():
     fold = Fold(SCHEMA, DIM)
     learn(fold, feedback("f", "m", 1.0))

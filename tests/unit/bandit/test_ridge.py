@@ -64,6 +64,44 @@ def test_the_recursion_equals_the_closed_form():
     assert evidence == [pytest.approx(seen)]
 
 
+def test_the_recursion_takes_each_product_of_the_gain_as_it_is():
+    # A replay of old logs has to come to the same bits, so neither order nor rounding may change.
+    arms, rng = RidgeArms(21), np.random.default_rng(5)
+    size = arms.size
+    covariance, moment = np.zeros((size, size)), np.zeros(size)
+    np.fill_diagonal(covariance, 1 / RIDGE)
+    for step in range(200):
+        z = arms.design(rng.normal(size=21) * 10.0 ** rng.integers(-160, 1, size=21))
+        weight = float(rng.uniform(0.01, 1))
+        theta = np.vecdot(covariance, moment)
+        slope = float(np.vecdot(theta, z))
+        before = arms.scores[0] if step else 0.0
+
+        arms.learn("a", z, 0.75, weight)
+
+        gain = np.vecdot(covariance, z)
+        variance = max(float(np.vecdot(gain, z)), 0.0)
+        gain *= np.sqrt(weight / (1.0 + weight * variance))
+        covariance -= np.multiply.outer(gain, gain)
+        moment = arms.moment[0].copy()
+        assert arms.scores[0] == before + weight * (0.75 - 0.0 - slope)
+        assert arms.covariance[0].tobytes() == covariance.tobytes()
+    assert (covariance == covariance.T).all()
+
+
+def test_deciding_between_two_scores_changes_nothing():
+    asked, unasked, rng = RidgeArms(DIM), RidgeArms(DIM), np.random.default_rng(3)
+    names = ["a", "b", "new"]
+    for step in range(60):
+        z, score = asked.design(rng.normal(size=DIM)), float(rng.random())
+        for arms in (asked, unasked):
+            arms.learn(names[step % 2], z, score, 1.0)
+        asked.predict(names, [GUESS] * 3, z)
+
+    assert asked.predict(names, [GUESS] * 3, z) == unasked.predict(names, [GUESS] * 3, z)
+    assert [a.tobytes() for a in asked.arrays()] == [a.tobytes() for a in unasked.arrays()]
+
+
 def test_a_model_nobody_scored_borrows_what_all_models_share():
     arms = RidgeArms(DIM)
     hard, easy = arms.design(np.eye(DIM)[1]), arms.design(np.eye(DIM)[2])

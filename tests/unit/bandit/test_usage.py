@@ -169,6 +169,19 @@ def test_a_bound_on_the_tokens_also_bounds_how_they_vary(cap):
     assert found.tokens_std == pytest.approx(expected, rel=0.02)
 
 
+def test_what_is_common_to_several_is_blended_as_if_each_had_named_it():
+    table, common = MeanTable(1.0), [("", ""), ("unseen", "")]
+    for key, value in ((("", ""), 3.0), (("m", ""), 5.0), (("m", "x"), 7.0), (("n", ""), 0.5)):
+        table.update([key], value)
+    wanted = [[("m", ""), ("m", "x")], [("n", ""), ("n", "x")], []]
+
+    found = table.blend_each(wanted, common)
+
+    assert found == [table.blend([*common, *keys]) for keys in wanted]
+    assert table.blend_each(wanted) == [table.blend(keys) for keys in wanted]
+    assert table.blend([]) == table.prior
+
+
 def test_a_table_is_restored_with_its_spread():
     table, again = MeanTable(1.0), MeanTable(1.0)
     for value in (1.0, 4.0, 2.0):
