@@ -10,7 +10,6 @@ from localforge.inference.chunks import (
     members_decoder,
     note_content,
     note_usage,
-    read_created,
 )
 from localforge.inference.failures import error_in_answer, malformed
 from localforge.inference.protocol import Completion, Reply
@@ -56,7 +55,6 @@ def read_answer(body: bytes, request: Completion, reply: Reply) -> None:
             note_content(reply, choice.index, choice.message)
     if not found and reply.finish_reason not in EXPLAINED_EMPTY:
         raise empty_answer()
-    reply.created = read_created(members)
     members["id"] = msgspec.Raw(_encoder.encode(request.completion_id))
     members["model"] = msgspec.Raw(_encoder.encode(request.model))
     reply.answer = members

@@ -64,6 +64,7 @@ class _Choice(msgspec.Struct):
 
 members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[_Choice] | None)
+_created = msgspec.json.Decoder(float)
 _raw_choices = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 _NULL = msgspec.Raw(b"null")
@@ -248,7 +249,7 @@ def note_usage(reply: Reply, raw: msgspec.Raw) -> bool:
 def read_created(members: dict[str, msgspec.Raw]) -> int:
     """Return the backend's creation time, or now where it gives none (Unix seconds)."""
     try:
-        return int(msgspec.json.decode(members["created"], type=float))
+        return int(_created.decode(members["created"]))
     except (KeyError, msgspec.DecodeError):
         return int(time.time())
 

@@ -8,7 +8,7 @@ A connection serves one request at a time and is used again when its answer was 
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -81,13 +81,13 @@ class Response:
         """The whole body has been read."""
         return self._connection.at_end
 
-    async def read(self) -> bytes:
+    def read(self) -> Coroutine[Any, Any, bytes]:
         """Return what has come since the last read, at least one byte; empty at the end.
 
         Raises:
             BrokenConnectionError: The body ends too early.
         """
-        return await self._connection.read()
+        return self._connection.read()
 
     def close(self) -> None:
         """Give up the answer, and the connection with it unless the answer was complete."""
@@ -146,11 +146,13 @@ class HttpClient:
         while self._all:  # noqa: ASYNC110  # gone in the next round of the loop
             await asyncio.sleep(0)
 
-    async def get(self, path: str) -> Response:
+    def get(self, path: str) -> Coroutine[Any, Any, Response]:
         """Send a GET and return when the headers of its answer have come."""
-        return await self._request("GET", path, b"", None)
+        return self._request("GET", path, b"", None)
 
-    async def post(self, path: str, body: bytes, progress: Progress | None = None) -> Response:
+    def post(
+        self, path: str, body: bytes, progress: Progress | None = None
+    ) -> Coroutine[Any, Any, Response]:
         """Send a POST and return when the headers of its answer have come.
 
         It is sent once more, on a new connection, when a kept one turns out to be closed: a server
@@ -168,7 +170,7 @@ class HttpClient:
             ssl.SSLError: TLS failed.
             BrokenConnectionError: It broke before the headers were complete.
         """
-        return await self._request("POST", path, body, progress)
+        return self._request("POST", path, body, progress)
 
     async def _request(
         self, method: str, path: str, body: bytes, progress: Progress | None
@@ -208,11 +210,11 @@ class HttpClient:
             async with asyncio.timeout(self._connect_timeout_s):
                 if self._socket_path:
                     _, connection = await loop.create_unix_connection(
-                        lambda: _Connection(self), self._socket_path
+                        lambda: _Connection(self, loop), self._socket_path
                     )
                 else:
                     _, connection = await loop.create_connection(
-                        lambda: _Connection(self), self._host, self._port, ssl=self._tls
+                        lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls
                     )
         except TimeoutError as exc:
             raise ConnectTimeoutError("no connection in time") from exc
@@ -243,8 +245,9 @@ class HttpClient:
 class _Connection(asyncio.Protocol):
     """One connection and the answer that is on it. The methods named `on_…` are httptools'."""
 
-    def __init__(self, client: HttpClient) -> None:
+    def __init__(self, client: HttpClient, loop: asyncio.AbstractEventLoop) -> None:
         self._client = client
+        self._loop = loop
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # until connected
         self._parser: Any = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
@@ -280,7 +283,7 @@ class _Connection(asyncio.Protocol):
         try:
             while not self._in_body:
                 self._check()
-                await self._wait()
+                await self._next()
         except BaseException as exc:
             self._transport.abort()
             if progress is not None and isinstance(exc, ssl.SSLError | NotHttpError):
@@ -295,7 +298,7 @@ class _Connection(asyncio.Protocol):
             if self._complete:
                 return b""
             self._check()
-            await self._wait()
+            await self._next()
         parts = self._parts
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
@@ -411,12 +414,10 @@ class _Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _next(self) -> asyncio.Future[None]:
+        """Return what is done when anything has come, or the connection has ended."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
 
 
 async def read_bounded(response: Response, limit: int) -> bytes:

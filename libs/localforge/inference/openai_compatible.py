@@ -1,6 +1,8 @@
 """Adapter for any server with OpenAI's chat completions: vLLM, llama.cpp, OpenAI and more."""
 
 import asyncio
+import time
+from contextlib import nullcontext
 
 import msgspec
 
@@ -156,16 +158,20 @@ class OpenAICompatibleAdapter:
     async def _complete(self, request: Completion, reply: Reply) -> None:
         body, choices = build_body(request, self._vendor)
         timeouts = self._timeouts
-        now = asyncio.get_running_loop().time()
-        end = now + timeouts.attempt_s
-        first = min(end, now + timeouts.first_token_s) if request.stream else end
+        # No timer of its own where its caller gives up before.
+        limit, end = None, 0.0
+        if request.stream or not 0 < request.deadline <= time.time() + timeouts.attempt_s:
+            now = asyncio.get_running_loop().time()
+            end = now + timeouts.attempt_s
+            first = min(end, now + timeouts.first_token_s) if request.stream else end
+            limit = asyncio.timeout_at(first)
         try:
-            async with asyncio.timeout_at(first) as limit:
+            async with limit or nullcontext():
                 response = await self._http.post("/chat/completions", body, reply)
                 try:
                     await _check_status(response)
                     reply.accepted = True
-                    if not request.stream:
+                    if limit is None or not request.stream:
                         await _receive_answer(response, request, reply)
                     else:
                         await _check_streamed(response, request)
@@ -203,10 +209,10 @@ class OpenAICompatibleAdapter:
         await reader.end()
 
 
-def _failure(exc: OSError | BodyTooLongError, limit: asyncio.Timeout) -> BackendUnavailable:
+def _failure(exc: OSError | BodyTooLongError, limit: asyncio.Timeout | None) -> BackendUnavailable:
     if isinstance(exc, BodyTooLongError):
         return BackendUnavailable(f"the model server sent {exc}", code="backend_answer_too_long")
-    if isinstance(exc, TimeoutError) and limit.expired():
+    if isinstance(exc, TimeoutError) and limit is not None and limit.expired():
         return BackendUnavailable(
             "the model server was too slow: no content in time", code="backend_timeout"
         )

@@ -48,7 +48,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     tried: frozenset[str] = frozenset()
     """Names of the backend's servers that have failed this request."""
     deadline: float = 0.0
-    """Unix time in seconds at which its caller's patience ends; 0 means never."""
+    """Unix time in seconds at which its caller's patience ends, and cancels it; 0 means never."""
 
 
 class BackendLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class Reply:
         """Everything else that was generated: other choices, reasoning, tool arguments."""
         self.tool_calls = 0
         self.created = 0
-        """Unix time in seconds, from the backend."""
+        """Unix time in seconds, from the backend; of a whole answer it is among its members."""
         self.usage: Usage | None = None
         self.prompt: Usage | None = None
         """Of the prompt alone, from a backend that counts it before it answers."""

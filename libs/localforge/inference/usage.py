@@ -123,6 +123,9 @@ def settle_usage(reply: Reply, prompt_tokens: int) -> Usage:
 
 def cost_usd(usage: Usage, target: Target) -> float:
     """Return the price of the usage at the target's prices, in US dollars."""
+    written_out = usage.completion_tokens * target.price_out
+    if not usage.cached_tokens and not usage.cache_write_tokens:
+        return (usage.prompt_tokens * target.price_in + written_out) / 1_000_000
     cached = min(usage.cached_tokens, usage.prompt_tokens)
     written = min(usage.cache_write_tokens, usage.prompt_tokens - cached)
     written_1h = min(usage.cache_write_1h_tokens, written)
@@ -132,7 +135,7 @@ def cost_usd(usage: Usage, target: Target) -> float:
         + cached * _or(target.price_cached, target.price_in)
         + (written - written_1h) * write
         + written_1h * _or(target.price_cache_write_1h, write)
-        + usage.completion_tokens * target.price_out
+        + written_out
     ) / 1_000_000
 
 

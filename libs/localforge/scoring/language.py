@@ -4,9 +4,10 @@ Made to be silent rather than wrong: a short or mixed text has no language here.
 """
 
 import re
+import string
 import unicodedata
 from collections import Counter
-from itertools import chain
+from functools import lru_cache
 
 MIN_LETTERS = 20
 MIN_SHARE = 0.7
@@ -38,7 +39,9 @@ _STOPWORDS = {
     "nl": "de het een en is van in dat op te voor met niet zijn er aan ook als bij hoe",
 }
 _WORD = re.compile(r"[^\W\d_]+")
-_NOT_LETTERS = str.maketrans({chr(i): " " for i in range(128) if not chr(i).isalpha()})
+_ASCII = re.compile(r"[\x00-\x7f]+")
+_NOT_LETTERS = bytes(i for i in range(128) if not chr(i).isalpha())
+_TO_SPACES = bytes.maketrans(_NOT_LETTERS, b" " * len(_NOT_LETTERS))
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
 
 
@@ -51,33 +54,32 @@ def guess(text: str) -> str:
     if script != "latin":
         return script
     words = _words(text.lower())
-    hits = Counter(chain.from_iterable(filter(None, map(_LANGUAGES_OF.get, words))))
-    if not hits:
-        return ""
-    best = max(hits, key=hits.__getitem__)
-    most = hits.pop(best)
-    second = max(hits.values(), default=0)
+    hits = "".join(filter(None, map(_HITS.get, words)))
+    counts = [hits.count(mark) for mark in _MARKS]
+    *_, second, most = sorted(counts)
     # Languages share words: the best must be clear of the next, and common words must be common.
     if most >= max(4, len(words) * 0.12) and most >= 1.5 * second:
-        return best
+        return _LANGUAGES[counts.index(most)]
     return ""
 
 
 def _words(text: str) -> list[str]:
-    # The same words either way; without other letters there is no need to look at each character.
-    return text.translate(_NOT_LETTERS).split() if text.isascii() else _WORD.findall(text)
+    # The same words either way; where nothing is left between ASCII's own marks but letters, there
+    # is no need to look at each character.
+    words = text.encode("utf-8", "replace").translate(_TO_SPACES).decode().split()
+    if text.isascii() or "".join(words).isalpha():
+        return words
+    return _WORD.findall(text)
 
 
 def _script(text: str) -> str:
     if text.isascii():
         return "latin" if len(text) >= MIN_LETTERS else ""
-    counts: Counter[str] = Counter()
-    for char, times in Counter(filter(str.isalpha, text)).items():
-        if char.isascii():
-            counts["latin"] += times
-        else:
-            name = unicodedata.name(char, "").partition(" ")[0]
-            counts[_SCRIPTS.get(name, "other")] += times
+    plain = text.encode("ascii", "ignore").translate(None, _NOT_LETTERS)
+    counts = Counter(latin=len(plain))
+    for char, times in Counter(_ASCII.sub("", text)).items():
+        if char.isalpha():
+            counts[_script_of(char)] += times
     if counts["japanese"]:
         counts["japanese"] += counts.pop("han", 0)  # Japanese is written with Chinese characters
     total = sum(counts.values())
@@ -89,8 +91,21 @@ def _script(text: str) -> str:
     return script if script != "other" and most >= MIN_SHARE * total else ""
 
 
-_LANGUAGES_OF = {
-    word: tuple(code for code, words in _STOPWORDS.items() if word in words.split())
+@lru_cache(4096)
+def _script_of(letter: str) -> str:
+    return _SCRIPTS.get(unicodedata.name(letter, "").partition(" ")[0], "other")
+
+
+_LANGUAGES = tuple(_STOPWORDS)
+_MARKS = string.digits[: len(_LANGUAGES)]
+"""A character for each of them."""
+_HITS = {
+    word: "".join(
+        mark
+        for mark, code in zip(_MARKS, _LANGUAGES, strict=True)
+        if word in _STOPWORDS[code].split()
+    )
     for words in _STOPWORDS.values()
     for word in words.split()
 }
+"""Word -> the marks of the languages in which it is common."""

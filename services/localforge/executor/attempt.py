@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -50,6 +51,7 @@ class Attempt:
         call: The request; its `step` names the target.
         sink: Where frames go.
         replica: Name of this process.
+        loop: The running one.
         retry: How many attempts at this target there were before.
         tried: Names of the backend's servers that have failed the request.
         resample: A second ask may differ from the caller's request, so that its answer may.
@@ -60,6 +62,7 @@ class Attempt:
         call: ExecuteCall,
         sink: Sink,
         replica: str,
+        loop: asyncio.AbstractEventLoop,
         retry: int = 0,
         tried: frozenset[str] = frozenset(),
         *,
@@ -69,41 +72,48 @@ class Attempt:
         self.retry = retry
         self.chat = call.call
         self.target = call.target
-        self.is_resampled = resample and is_second_ask(call)
+        self.run_id = f"{call.decision_id}.{call.step}"
+        """Id of the step of the plan, which all its attempts share."""
+        is_second = is_second_ask(call)
+        self.is_resampled = resample and is_second
         """It asks otherwise than the caller did."""
         body = resampled(self.chat.body) if self.is_resampled else self.chat.body
-        self.is_repeat = is_second_ask(call) and repeats(self.chat.body, body)
+        self.is_repeat = is_second and repeats(self.chat.body, body)
         """The model must say the same again, so that its saying so tells nothing."""
-        self._pacer = FramePacer(self._send)
-        self.reply = Reply(self._pacer.write)
+        # What may not be delivered must be whole before anything of it goes out.
+        streams = self.chat.stream and not is_held(call)
+        self._pacer = FramePacer(self._send) if streams else None
+        self.reply = Reply(self._pacer.write if self._pacer else _nothing_streams)
         self.completion = Completion(
             completion_id=f"chatcmpl-{call.decision_id}",
             model=self.target.model,
             upstream=self.target.upstream,
             body=body,
-            # What may not be delivered must be whole before anything of it goes out.
-            stream=self.chat.stream and not is_held(call),
+            stream=streams,
             include_usage=self.chat.include_usage,
             tried=tried,
             deadline=self.chat.deadline,
         )
         self._sink = sink
         self._replica = replica
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._arrived = time.monotonic()
         self._began = 0.0
         self._ended = 0.0
-        self._spoke_at = self._loop.time()
+        self.usage = Usage()
+        """What it used, counted or estimated; known when it has ended."""
+        self.cost_usd = 0.0
+        """What it cost; likewise."""
+        self.finish_reason = ""
+        """As a code; likewise."""
+        self._spoke_at = loop.time()
         self._patience_s = ACCEPTED_AFTER_S
         self._deltas = 0
         self._queue_position = 0
+        self._until = 0.0
+        self._give_up: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._sign: asyncio.Task[None] | None = None
-
-    @property
-    def run_id(self) -> str:
-        """Id of the step of the plan, which all its attempts share."""
-        return f"{self.call.decision_id}.{self.call.step}"
 
     def outcome_id(self, status: str) -> str:
         """Return the id of its outcome: that of the step, and what tells it from other attempts.
@@ -124,12 +134,29 @@ class Attempt:
         )
         tried = self.completion.tried | {self.reply.server}
         resample = resample and self.is_resampled
-        return Attempt(call, self._sink, self._replica, self.retry + 1, tried, resample=resample)
+        return Attempt(
+            call,
+            self._sink,
+            self._replica,
+            self._loop,
+            self.retry + 1,
+            tried,
+            resample=resample,
+        )
 
-    def wait(self, queue_position: int) -> None:
-        """Begin to give signs of life, whenever nothing else was said for a while."""
+    def wait(self, queue_position: int, time_left_s: float, give_up: Callable[[], None]) -> None:
+        """Begin to give signs of life, whenever nothing else was said for a while.
+
+        Args:
+            queue_position: How many are before it.
+            time_left_s: Until its deadline.
+            give_up: Called then, unless it has ended.
+        """
         self._queue_position = queue_position
-        self._timer = self._loop.call_at(self._spoke_at + self._patience_s, self._on_timer)
+        now = self._loop.time()
+        self._until = now + time_left_s
+        self._give_up = give_up
+        self._set_timer(now, self._spoke_at + self._patience_s)
 
     def begin(self) -> None:
         """Note that it has its slot."""
@@ -138,9 +165,17 @@ class Attempt:
     def end(self) -> None:
         """Note that it is over; no more signs of life, and nothing more goes out by itself."""
         self._ended = time.monotonic()
-        self._pacer.stop()
+        if self._pacer is not None:
+            self._pacer.stop()
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = self._give_up = None
+        reply = self.reply
+        self.usage = settle_usage(reply, self.call.prompt_tokens)
+        told = reply.cost_usd
+        by_tokens = cost_usd(self.usage, self.target) if told is None else told
+        self.cost_usd = reply.time_usd + by_tokens
+        self.finish_reason = code_or("other", reply.finish_reason)
 
     async def settle_stream(self, *, flush: bool) -> None:
         """Wait for what is on its way to the caller.
@@ -148,28 +183,20 @@ class Attempt:
         Args:
             flush: Send what is held too. Else it goes with the last frame, from `completed`.
         """
+        if self._pacer is None:
+            return
         if flush:
             await self._pacer.flush()
         else:
             await self._pacer.sent()
 
-    def usage(self) -> Usage:
-        """Return what it used, counted or estimated."""
-        return settle_usage(self.reply, self.call.prompt_tokens)
-
-    def cost_usd(self) -> float:
-        """Return what it cost, in US dollars."""
-        reply = self.reply
-        told = reply.cost_usd
-        return reply.time_usd + (cost_usd(self.usage(), self.target) if told is None else told)
-
     def spent_usd(self) -> float:
         """Return what this attempt and all before it cost, in US dollars."""
-        return self.call.spent_usd + self.cost_usd()
+        return self.call.spent_usd + self.cost_usd
 
     def spent_usage(self) -> Usage:
         """Return the tokens of this attempt and all before it."""
-        return self.call.spent_usage.plus(self.usage())
+        return self.call.spent_usage.plus(self.usage)
 
     def summary(self, *, ended: bool = False, prompt: Usage | None = None) -> Summary:
         """Return what the client is told.
@@ -194,20 +221,19 @@ class Attempt:
 
     def completed(self) -> Completed:
         """Return the last frame of a whole answer."""
-        usage = self.usage()
-        streamed = self.completion.stream
+        pacer = self._pacer
         return Completed(
             request_id=self.chat.request_id,
             attempt=self.chat.attempt,
             summary=self.summary(ended=True),
-            body=b"" if streamed else render_answer(self.reply, usage),
+            body=render_answer(self.reply, self.usage) if pacer is None else b"",
             data=(
-                self._pacer.take() + closing_events(self.completion, self.reply, usage)
-                if streamed
+                pacer.close() + closing_events(self.completion, self.reply, self.usage)
+                if pacer is not None
                 else b""
             ),
             deltas=self._deltas,
-            usage=usage,
+            usage=self.usage,
         )
 
     def failed(self, error: LocalforgeError) -> Failed:
@@ -245,10 +271,10 @@ class Attempt:
             zone=self.target.zone,
             replica=f"{self._replica}/{self.reply.server}".rstrip("/"),
             status=status,
-            finish_reason=code_or("other", self.reply.finish_reason),
+            finish_reason=self.finish_reason,
             error_code=error_code,
-            usage=self.usage(),
-            cost_usd=self.cost_usd(),
+            usage=self.usage,
+            cost_usd=self.cost_usd,
             queue_s=(began or ended) - self._arrived,
             first_token_s=first - began if first else 0.0,
             total_s=ended - began if began else 0.0,
@@ -279,7 +305,7 @@ class Attempt:
             model=self.target.model,
             body=self.chat.body,
             answer=answer,
-            finish_reason=code_or("other", self.reply.finish_reason),
+            finish_reason=self.finish_reason,
             tool_calls=self.reply.tool_calls,
             feature_schema=self.call.feature_schema,
             features=self.call.features,
@@ -306,15 +332,23 @@ class Attempt:
             )
         )
 
+    def _set_timer(self, now: float, due: float) -> None:
+        self._timer = self._loop.call_later(min(due, self._until) - now, self._on_timer)
+
     def _on_timer(self) -> None:
         now = self._loop.time()
+        if now + TIMER_SLACK_S >= self._until:
+            self._timer = None
+            if self._give_up is not None:
+                self._give_up()
+            return
         due = self._spoke_at + self._patience_s
         if now + TIMER_SLACK_S >= due:
             self._patience_s = PROGRESS_EVERY_S
             self._spoke_at = now
             self._sign = self._loop.create_task(self._give_sign())
             due = now + PROGRESS_EVERY_S
-        self._timer = self._loop.call_at(due, self._on_timer)
+        self._set_timer(now, due)
 
     async def _give_sign(self) -> None:
         if self._ended:  # between the timer and its task
@@ -334,3 +368,7 @@ class Attempt:
                 decision_id=self.call.decision_id,
                 reason=type(exc).__name__,
             )
+
+
+async def _nothing_streams(_: bytes) -> None:
+    raise AssertionError("an adapter streamed an answer that was to be whole")

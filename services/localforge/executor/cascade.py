@@ -94,6 +94,8 @@ def step_after_failure(call: ExecuteCall) -> int:
 
 def failed_before(call: ExecuteCall) -> int:
     """Return how many models of the plan were asked before this step and failed."""
+    if not call.step:
+        return 0
     models = {target.model for target in call.plan[: call.step]}
     if call.cascade is not None:
         models.difference_update(call.cascade.texts)

@@ -6,11 +6,12 @@ the price of the time in which the machine worked. Idle time is nobody's.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from localforge.inference import Reply
 
 SECONDS_PER_HOUR = 3600
+_FREE = nullcontext()
 
 
 class Meter:
@@ -29,9 +30,12 @@ class Meter:
         """What a request would have paid that has been running since the beginning."""
         self._moved_at = 0.0
 
-    @contextmanager
-    def share(self, reply: Reply) -> Iterator[None]:
+    def share(self, reply: Reply) -> AbstractContextManager[None]:
         """Charge the time that passes inside to `reply.time_usd`, however it ends."""
+        return self._share(reply) if self._usd_per_s else _FREE
+
+    @contextmanager
+    def _share(self, reply: Reply) -> Iterator[None]:
         self._move(+1)
         began = self._each_usd
         try:

@@ -38,7 +38,8 @@ class FramePacer:
 
     async def write(self, data: bytes) -> None:
         """Send events now when the last frame is a period ago, else with the next frame."""
-        await self.sent()
+        if self._sending is not None:
+            await self.sent()
         if not self._held and self._loop.time() >= self._next_at:
             self._next_at = _next_period(self._loop.time())
             await self._send(data)
@@ -70,6 +71,11 @@ class FramePacer:
         self._held_bytes = 0
         return held
 
+    def close(self) -> bytes:
+        """Return what is held, for the caller to send as the last of all."""
+        self._send = _nobody  # which holds on to whoever made this
+        return self.take()
+
     async def sent(self) -> None:
         """Wait for a frame that is on its way."""
         sending, self._sending = self._sending, None
@@ -92,3 +98,7 @@ def _next_period(now: float) -> float:
     A timer may fire a little before its time, which must not make a frame of its own.
     """
     return (math.floor(now / PERIOD_S + LEAST_PERIODS) + 1) * PERIOD_S
+
+
+async def _nobody(_: bytes) -> None:
+    raise AssertionError("a stream went on after its end")

@@ -125,6 +125,8 @@ class Pool:
             )
             error.status = 503
             raise error
+        if len(usable) == 1:
+            return usable[0]
         for wanted in (
             _serves(request),
             _untried(request),

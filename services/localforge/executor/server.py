@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
+from typing import Any
 from urllib.parse import urlsplit
 
 from localforge.config import BackendConfig
@@ -87,14 +88,14 @@ class Server:
             tokens_per_s=self.speed.tokens_per_s,
         )
 
-    async def complete(self, request: Completion, reply: Reply) -> None:
+    def complete(self, request: Completion, reply: Reply) -> Coroutine[Any, Any, None]:
         """Run one completion, and tell the breaker what came of it; see `Adapter.complete`."""
-        await self._run(self.adapter.complete(request, reply), request, reply)
+        return self._run(self.adapter.complete(request, reply), request, reply)
 
-    async def embed(self, request: Completion, reply: Reply) -> None:
+    def embed(self, request: Completion, reply: Reply) -> Coroutine[Any, Any, None]:
         """Embed, and tell the breaker what came of it; only where the adapter is an `Embedder`."""
         assert isinstance(self.adapter, Embedder)
-        await self._run(self.adapter.embed(request, reply), request, reply)
+        return self._run(self.adapter.embed(request, reply), request, reply)
 
     async def _run(self, work: Awaitable[None], request: Completion, reply: Reply) -> None:
         era = self.breaker.begin()

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -74,21 +74,57 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Run:
-    """A request that is here now."""
+    """A request that is here now, in the task of whoever brought it."""
 
-    __slots__ = ("attempt_number", "called_off", "settled", "task")
+    __slots__ = (
+        "_cancels_before",
+        "_end",
+        "_task",
+        "attempt_number",
+        "called_off",
+        "is_late",
+        "settled",
+    )
 
-    def __init__(self, task: "asyncio.Task[None]", attempt_number: int) -> None:
-        self.task = task
+    def __init__(self, task: "asyncio.Task[Any]", attempt_number: int) -> None:
+        self._task = task
+        self._cancels_before = task.cancelling()
+        self._end: asyncio.Future[None] | None = None
         self.attempt_number = attempt_number
         self.called_off = False
+        self.is_late = False
         self.settled = False
         """Its end is decided; a cancel comes too late."""
+
+    def stop(self) -> None:
+        self._task.cancel()
 
     def call_off(self) -> None:
         if not self.settled and not self.called_off:
             self.called_off = True
-            self.task.cancel()
+            self.stop()
+
+    def time_out(self) -> None:
+        self.is_late = True
+        self.stop()
+
+    def go_on(self) -> bool:
+        """Take back what stopped it; False when somebody else has stopped it too."""
+        return self._task.uncancel() <= self._cancels_before
+
+    def end(self, error: BaseException | None = None) -> None:
+        if self._end is None:
+            return
+        if error is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(error)
+
+    async def ended(self) -> None:
+        """Wait for its end; raises what it raises."""
+        if self._end is None:
+            self._end = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._end)
 
 
 class ExecutorService:
@@ -153,20 +189,27 @@ class ExecutorService:
             raise PermanentError(
                 f"step {call.step} of a plan with {len(call.plan)} steps", code="wrong_step"
             )
-        run_id = f"{call.decision_id}.{call.step}"
+        loop = asyncio.get_running_loop()
+        attempt = Attempt(call, sink, self._replica, loop)  # may fail: before it is registered
+        run_id = attempt.run_id
         if run_id in self._runs:
-            await asyncio.shield(self._runs[run_id].task)
+            await self._runs[run_id].ended()
             return
-        attempt = Attempt(call, sink, self._replica)  # may fail: before it is registered
         siblings = self._by_request.setdefault(call.call.request_id, [])
         for sibling in siblings:
             if sibling.attempt_number < call.call.attempt:
                 sibling.call_off()
-        task = asyncio.get_running_loop().create_task(self._run(attempt, sink))
+        task = asyncio.current_task(loop)
+        assert task is not None
         run = self._runs[run_id] = _Run(task, call.call.attempt)
         siblings.append(run)
         try:
-            await task
+            await self._run(run, attempt, sink)
+        except BaseException as exc:
+            run.end(exc)
+            raise
+        else:
+            run.end()
         finally:
             del self._runs[run_id]
             siblings.remove(run)
@@ -190,39 +233,38 @@ class ExecutorService:
 
     async def drain(self, grace_s: float) -> None:
         """Wait for what is here, then cancel the rest; new calls must have stopped before."""
-        tasks = [run.task for run in self._runs.values()]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        ends = {asyncio.ensure_future(run.ended()): run for run in self._runs.values()}
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=grace_s)
+            for end in late:
+                ends[end].stop()
+            await asyncio.gather(*ends, return_exceptions=True)
 
-    async def _run(self, attempt: Attempt, sink: Sink) -> None:
+    async def _run(self, run: _Run, attempt: Attempt, sink: Sink) -> None:
         pause: float | None = 0.0
         while pause is not None:
             try:
-                await self._answer(attempt, pause)
+                await self._answer(run, attempt, pause)
             except asyncio.CancelledError:
-                self._settle(attempt)
-                called_off = self._runs[attempt.run_id].called_off
-                code = "cancelled" if called_off else "executor_stopping"
+                run.settled = True
+                code = "cancelled" if run.called_off else "executor_stopping"
                 sink.outcome(attempt.outcome("cancelled", self._clock(), code))
-                if not called_off:
+                if not run.called_off:
                     await attempt.tell_stopped()
                     raise
+                run.go_on()
                 return
             except LocalforgeError as exc:
-                attempt.end()
                 sink.outcome(attempt.outcome("error", self._clock(), exc.code))
                 pause = self._pause(attempt, exc)
                 if pause is None:
-                    self._settle(attempt)
+                    run.settled = True
                     await self._give_up(attempt, sink, exc)
                 else:
                     attempt = attempt.again(resample=not isinstance(exc, BackendRefused))
                     _tell_retry(attempt, exc, pause)
             else:
-                self._settle(attempt)
+                run.settled = True
                 if is_held(attempt.call):
                     await self._weigh(attempt, sink)
                     return
@@ -287,41 +329,46 @@ class ExecutorService:
             return None
         return pause
 
-    async def _answer(self, attempt: Attempt, pause: float) -> None:
+    async def _answer(self, run: _Run, attempt: Attempt, pause: float) -> None:
         """Get the answer within the deadline; what is left to say is in the attempt's reply."""
         chat = attempt.chat
-        now = self._clock()
-        if self._forget_cancel(chat.request_id, now):
-            self._runs[attempt.run_id].called_off = True
-            raise asyncio.CancelledError
-        self.clearance.check(attempt.call, now)
-        if not now < chat.deadline:
-            raise _too_late()
-        is_live = chat.lane is Lane.LIVE
-        if is_live:
-            self._bound.check(chat.deadline - now)
-        limit = asyncio.timeout(chat.deadline - now)
         try:
-            async with limit:
-                attempt.wait(self._slots.waiting)
-                if pause:
-                    await asyncio.sleep(pause)
-                await self._slots.acquire(patient=not is_live)
-                began = time.monotonic()
-                try:
-                    self.clearance.check_policy(attempt.call)
-                    attempt.begin()
-                    if chat.operation is Operation.CHAT:
-                        await self._adapter.complete(attempt.completion, attempt.reply)
-                    else:
-                        await self._embed(attempt)
-                finally:
-                    self._slots.release()
-                    self._bound.note(time.monotonic() - began)
-        except TimeoutError as exc:
-            if not limit.expired():
-                raise
-            raise _too_late() from exc
+            time_left_s = self._admit(run, attempt.call)
+            attempt.wait(self._slots.waiting, time_left_s, run.time_out)
+            if pause:
+                await asyncio.sleep(pause)
+            await self._slots.acquire(patient=chat.lane is not Lane.LIVE)
+            began = time.monotonic()
+            try:
+                self.clearance.check_policy(attempt.call)
+                attempt.begin()
+                if chat.operation is Operation.CHAT:
+                    await self._adapter.complete(attempt.completion, attempt.reply)
+                else:
+                    await self._embed(attempt)
+            finally:
+                self._slots.release()
+                self._bound.note(time.monotonic() - began)
+        except asyncio.CancelledError as exc:
+            if run.is_late and run.go_on():
+                raise _too_late() from exc
+            raise
+        finally:
+            attempt.end()
+
+    def _admit(self, run: _Run, call: ExecuteCall) -> float:
+        """Return the seconds until a call's deadline; raises what is told of one not to be run."""
+        chat, now = call.call, self._clock()
+        if self._forget_cancel(chat.request_id, now):
+            run.called_off = True
+            raise asyncio.CancelledError
+        self.clearance.check(call, now)
+        time_left_s = chat.deadline - now
+        if not time_left_s > 0:
+            raise _too_late()
+        if chat.lane is Lane.LIVE:
+            self._bound.check(time_left_s)
+        return time_left_s
 
     async def _embed(self, attempt: Attempt) -> None:
         if not isinstance(self._adapter, Embedder):
@@ -355,10 +402,6 @@ class ExecutorService:
         else:
             await attempt.settle_stream(flush=True)
             await sink.failed(attempt.failed(error))
-
-    def _settle(self, attempt: Attempt) -> None:
-        attempt.end()
-        self._runs[attempt.run_id].settled = True
 
     def _forget_cancel(self, request_id: str, now: float) -> bool:
         at = self._cancelled.pop(request_id, None)

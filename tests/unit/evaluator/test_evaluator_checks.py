@@ -1,6 +1,7 @@
 """The checks: what fails, what passes, and where they keep silent."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -187,6 +188,9 @@ def test_too_little_text_has_no_language(text: str) -> None:
         (QUESTIONS["en"], QUESTIONS["han"], 0),
         ("Translate to German: " + QUESTIONS["en"], QUESTIONS["de"], None),
         ("Please answer in French. " + QUESTIONS["en"], QUESTIONS["fr"], None),
+        ("Into Spanish, please. " + QUESTIONS["en"], QUESTIONS["es"], None),
+        ("Where do we begin English lessons? " + QUESTIONS["en"], QUESTIONS["de"], 0),
+        ("Is it in Germany? " + QUESTIONS["en"], QUESTIONS["de"], 0),
         (QUESTIONS["han"], QUESTIONS["japanese"], None),
         (QUESTIONS["en"], "Paris.", None),
     ],
@@ -195,6 +199,13 @@ def test_the_answer_is_in_the_language_of_the_question(
     question: str, answer: str, score: float | None
 ) -> None:
     assert checks.same_language(answer, question) == score
+
+
+def test_white_space_alone_is_no_loop_however_it_is_mixed() -> None:
+    rng = random.Random(1)
+    answer = "".join(rng.choice(" \n\t\r\v\f") for _ in range(300))
+
+    assert checks.not_looping(answer) == 1
 
 
 @given(st.text(max_size=400), st.text(max_size=400))

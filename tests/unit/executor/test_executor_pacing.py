@@ -130,3 +130,14 @@ async def test_a_frame_that_cannot_be_sent_fails_the_next_write() -> None:
     await wait_until(on_its_way, description="the frame was tried")
     with pytest.raises(ConnectionError):
         await pacer.write(b"c")
+
+
+async def test_a_closed_stream_gives_back_what_it_holds_and_sends_nothing_more() -> None:
+    sent = Sent()
+    pacer = FramePacer(sent)
+    await pacer.write(b"a")
+    await pacer.write(b"b")
+
+    assert pacer.close() == b"b"
+    await asyncio.sleep(2 * PERIOD_S)
+    assert sent.frames == [b"a"]

@@ -1,6 +1,7 @@
 """When an executor runs a request, for how long, and what ends it before its time."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -207,6 +208,95 @@ async def test_what_the_sink_raises_ends_the_run_so_that_nothing_is_acked() -> N
     with pytest.raises(DependencyUnavailable):
         await service.run(execute_call(), BrokenSink())
     assert service._runs == {}
+
+
+async def test_a_second_delivery_is_told_what_became_of_the_first() -> None:
+    class BrokenSink(KeepingSink):
+        async def completed(self, frame: Any) -> None:
+            raise DependencyUnavailable("JetStream did not take it")
+
+    adapter = FakeAdapter()
+    adapter.gate = asyncio.Event()
+    service, call = make(adapter), execute_call()
+    tasks = [asyncio.ensure_future(service.run(call, BrokenSink())) for _ in range(2)]
+    await wait_until(lambda: adapter.running == 1, description="the first runs")
+
+    adapter.gate.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(end) for end in ends] == [DependencyUnavailable] * 2
+
+
+async def test_a_second_delivery_that_is_given_up_leaves_the_first_alone() -> None:
+    adapter = FakeAdapter()
+    adapter.gate = asyncio.Event()
+    service, call, sink = make(adapter), execute_call(), KeepingSink()
+    tasks = [asyncio.ensure_future(service.run(call, sink)) for _ in range(2)]
+    await wait_until(lambda: adapter.running == 1, description="the first runs")
+    await asyncio.sleep(0)
+
+    tasks[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[1]
+    adapter.gate.set()
+    await tasks[0]
+
+    assert sink.kinds == ["Completed"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+async def test_what_stops_a_request_does_not_stop_who_brought_it(end: str) -> None:
+    adapter = FakeAdapter()
+    adapter.gate = asyncio.Event()
+    service, sink = make(adapter), KeepingSink()
+    call = execute_call(deadline_s=0.05 if end == "deadline" else 30)
+
+    async def bring() -> int:
+        await service.run(call, sink)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    bringing = asyncio.ensure_future(bring())
+    await wait_until(lambda: adapter.running == 1, description="it runs")
+    if end == "cancel":
+        service.cancel(call.call.request_id)
+
+    assert await bringing == 0
+    assert sink.outcomes[0].status == ("cancelled" if end == "cancel" else "error")
+
+
+async def test_a_request_whose_adapter_crashes_gives_no_more_signs_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Crashing(FakeAdapter):
+        async def _complete(self, request: Any, reply: Any) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(attempt_module, "ACCEPTED_AFTER_S", 0.01)
+    service, sink = make(Crashing()), KeepingSink()
+
+    with pytest.raises(ZeroDivisionError):
+        await service.run(execute_call(), sink)
+    await asyncio.sleep(0.03)
+
+    assert sink.frames == []
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_an_answered_request_leaves_no_garbage_to_collect(stream: bool) -> None:
+    service = make(FakeAdapter())
+    await service.run(execute_call(stream=stream), KeepingSink())
+    gc.collect()
+    gc.disable()
+    try:
+        await service.run(execute_call(stream=stream), KeepingSink())
+        await asyncio.sleep(0)
+        found = gc.collect()
+    finally:
+        gc.enable()
+
+    assert found == 0
 
 
 async def test_draining_waits_and_then_cancels_what_is_late() -> None:
