@@ -50,6 +50,7 @@ class Try:
         self.batches: list[bytes] = []
         self.reply = Reply(self._write)
         self.stream = body.pop("stream", True)
+        deadline = body.pop("deadline", 0.0)
         body = {"messages": [{"role": "user", "content": "Hello there"}], **body}
         self._run = adapter.complete(
             Completion(
@@ -58,6 +59,7 @@ class Try:
                 upstream=upstream,
                 body=json.dumps(body).encode(),
                 stream=self.stream,
+                deadline=deadline,
             ),
             self.reply,
         )
@@ -148,6 +150,20 @@ async def test_a_failure_after_content_is_a_broken_stream_and_never_a_short_answ
     assert attempt.batches
     assert attempt.reply.finish_reason == ""
     assert settle_usage(attempt.reply, 2).completion_tokens >= 1
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "error"),
+    [(60, BackendUnavailable), (0.2, TimeoutError)],
+    ids=["longer than its own", "shorter"],
+)
+async def test_the_first_of_two_clocks_ends_a_whole_answer_that_does_not_come(
+    hasty: OpenAICompatibleAdapter, patience_s: float, error: type[Exception]
+) -> None:
+    attempt = Try(hasty, "fault-silent", stream=False, deadline=time.time() + patience_s)
+
+    with pytest.raises(error):
+        await asyncio.wait_for(attempt(), patience_s)
 
 
 async def test_the_words_of_a_refusal_reach_the_client(adapter: OpenAICompatibleAdapter) -> None:
