@@ -23,6 +23,7 @@ from localforge.embedded.redis_conf import ACL_FILE, redis_conf
 from localforge.embedded.state import DataDir, write_private
 from localforge.embedded.supervisor import Supervisor
 from localforge.errors import ConfigError
+from localforge.lean.cores import available_cores
 
 HOST = "127.0.0.1"
 NATS = "nats"
@@ -31,7 +32,7 @@ _ATTEMPTS = 10
 _PORTS = range(20000, 30000)
 """Below the range from which Linux takes ports for outgoing connections (32768 and up): such a
 connection could take a server's port while it restarts."""
-_NATS_MEMORY = {"GOGC": "15"}
+_HEAP_GROWTH = "20"
 """Per cent by which Go's heap may grow before it is collected; 100 is the default. Most of it are
 blocks of messages without a pointer in them, which cost the collector little. A limit in bytes
 would be too low one day, since the index of the feedback stream grows with it, and from then on
@@ -84,7 +85,7 @@ async def start_nats(
         return ChildSpec(
             name=NATS,
             args=(str(program), "-c", str(conf)),
-            environment=_environment() | _NATS_MEMORY,
+            environment=_environment() | _go_runtime(),
             ready=nats_answers(HOST, port, name),
             parse_line=parse_nats_line,
         )
@@ -172,6 +173,14 @@ async def _start(
         else:
             return port
     raise AssertionError("the last attempt returns or raises")
+
+
+def _go_runtime() -> dict[str, str]:
+    """Settings of Go's runtime: the collector, and no more threads than half of the cores.
+
+    With more, they look for work on the cores that the services need.
+    """
+    return {"GOGC": _HEAP_GROWTH, "GOMAXPROCS": str(max(1, available_cores() // 2))}
 
 
 def _environment() -> dict[str, str]:

