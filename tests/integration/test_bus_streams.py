@@ -4,15 +4,18 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.errors import OutboundBufferLimitError
 
 from localforge.bus import pull
 from localforge.bus.connection import settle
 from localforge.bus.facts import FactPublisher
 from localforge.bus.pull import Pulled, Puller
 from localforge.bus.tail import Tail, read_all
+from localforge.bus.wire import wire_of
 from localforge.contracts import subjects
 from localforge.contracts.facts import FeedbackGiven
 from localforge.contracts.live import FactsDelayed
@@ -224,6 +227,31 @@ async def test_a_stopped_tail_reads_no_more(tail: Tail, reader: Reader, admin: C
 
     assert everything.names == ["f0"]
     assert reader.names == []
+
+
+async def test_a_tail_whose_question_could_not_be_sent_asks_again(
+    tail: Tail, reader: Reader, admin: Client, provisioned_server: ProvisionedServer
+):
+    """As while 64 MB wait for a broker that reads slowly."""
+    await tail.start(after=0)
+    await tail.caught_up()
+    wire = wire_of(tail._client)
+    send, refused = wire.send, []
+
+    def refuse_once(subject: str, *args: Any, **kwargs: Any) -> None:
+        if "MSG.NEXT" in subject and not refused:
+            refused.append(subject)
+            raise OutboundBufferLimitError
+        send(subject, *args, **kwargs)
+
+    wire.send = refuse_once  # type: ignore[method-assign]
+    await _publish(admin, *_names(0, 5))
+    await reader.has(5)
+    await wait_until(lambda: refused, description="a question that could not be sent")
+    await _publish(admin, *_names(5, 10))
+    await reader.has(10)
+
+    assert reader.names == _names(0, 10)
 
 
 async def test_who_may_not_read_the_stream_is_told(provisioned_server: ProvisionedServer):

@@ -100,6 +100,22 @@ async def test_leaving_hands_over_what_was_sent_before(profiler, wire):
     assert taken.data == [b"%d" % number for number in range(100)]
 
 
+async def test_nothing_is_kept_of_what_was_left(profiler, wire):
+    taken = Taken()
+    known = set(wire_of(profiler)._frames.callbacks)
+    dropped = await wire_of(profiler).take(SUBJECT, taken.take)
+    left = await wire_of(profiler).take(SUBJECT, taken.take)
+
+    await wire_of(profiler).drop(dropped)
+    await wire_of(profiler).leave(left)
+    wire.send(SUBJECT, b"too late")
+    await settle(wire._client)
+    await settle(profiler)
+
+    assert set(wire_of(profiler)._frames.callbacks) == known
+    assert taken.data == []
+
+
 async def test_both_ways_of_one_client_work_side_by_side(provisioned_server, profiler):
     """JetStream's API goes nats-py's way, over the same connection."""
     taken = await _take(profiler)

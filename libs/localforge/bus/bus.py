@@ -170,21 +170,23 @@ class Bus:
         """Publish on core NATS; nobody promises that it arrives.
 
         Raises:
-            DependencyUnavailable: The broker is away and the buffer for it is full.
+            nats.errors.Error: It is larger than the broker takes, or too much waits for it.
         """
-        try:
-            self._wire.send(subject, message.encode(), reply=reply)
-        except NatsError as exc:
-            raise DependencyUnavailable(
-                f"the broker did not take the message: {exc}", code="broker_unavailable"
-            ) from exc
+        self._wire.send(subject, message.encode(), reply=reply)
 
-    def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> bool:
         """Have `reply` told whether anybody serves `subject`, by itself or by the broker.
 
         The broker's word that nobody does is an empty message of status 503.
+
+        Returns:
+            False when it cannot be asked now.
         """
-        self._wire.send(subject, reply=reply)
+        try:
+            self._wire.send(subject, reply=reply)
+        except NatsError:
+            return False
+        return True
 
     async def answer_alive(self, subject: str) -> None:
         """Serve a subject to show that this process is there."""

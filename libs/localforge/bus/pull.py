@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from localforge.bus.connection import inbox_prefix
 from localforge.bus.wire import status_of, wire_of
@@ -106,7 +107,7 @@ class Puller:
                 task.cancel()
         subscription, self._subscription = self._subscription, None
         if subscription and not self._client.is_closed:
-            await subscription.unsubscribe()
+            await self._wire.drop(subscription)
 
     async def _fetch(self, batch: int, *, wait: bool) -> None:
         """Ask for messages and wait until they are here, or there are none, or all is over."""
@@ -120,7 +121,11 @@ class Puller:
         self._fetched.clear()
         # An inbox of its own: the end of one fetch must not be taken for that of the next.
         reply = f"{self._inbox}.{self._fetches}"
-        self._wire.send(self._request_subject, msgspec.json.encode(request), reply=reply)
+        try:
+            self._wire.send(self._request_subject, msgspec.json.encode(request), reply=reply)
+        except NatsError as exc:
+            self._gone = str(exc)
+            await asyncio.sleep(FAILED_PAUSE_S)
         if not self._gone:
             await self._fetched.wait()
 

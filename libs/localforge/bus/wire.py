@@ -132,7 +132,15 @@ class Wire:
         try:
             await subscription.drain()  # type: ignore[no-untyped-call]
         finally:
-            self._frames.callbacks.pop(subscription._id, None)  # noqa: SLF001
+            self._forget(subscription)
+
+    async def drop(self, subscription: Subscription) -> None:
+        """Take no more, from now on."""
+        self._forget(subscription)
+        await subscription.unsubscribe()
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._frames.callbacks.pop(subscription._id, None)  # noqa: SLF001
 
     def _flush(self) -> None:
         self._flush_due = False

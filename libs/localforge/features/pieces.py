@@ -33,8 +33,8 @@ LONGEST_LEARNED = 24
 """Characters. Longer ones hardly ever come again."""
 _SEPARATOR, _SEPARATOR_ID = "\x00", 3
 _BATCH = 512
-_NUMBER = re.compile("[0-9]{3}")
-"""Words with one hardly ever come again, and some are private."""
+_NUMBER_OR_ADDRESS = re.compile("[0-9@]")
+"""Words with one hardly ever come again, and many are private."""
 _SINGLE = [f"{blank}{end}" for blank in ("", " ") for end in "\n0123456789"]
 
 
@@ -136,7 +136,7 @@ class _Memory(dict[str, bytes]):
         return found  # type: ignore[return-value]  # none is None any more
 
     def _learn(self, text: str, ids: bytes) -> None:
-        if len(text) > LONGEST_LEARNED or text in self or _NUMBER.search(text):
+        if len(text) > LONGEST_LEARNED or text in self or _NUMBER_OR_ADDRESS.search(text):
             return
         self[text] = ids
         self._learned.append(text)

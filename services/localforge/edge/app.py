@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
+from nats.errors import Error as NatsError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from localforge.bus.decision_log import read_decision
 from localforge.bus.permissions import EDGE
 from localforge.config import Config, EdgeConfig
 from localforge.contracts import subjects
-from localforge.contracts.chat import ChatRequested, FeedbackSubmitted
+from localforge.contracts.chat import ChatCompleted, ChatRequested, FeedbackSubmitted
 from localforge.contracts.live import FactsDelayed
 from localforge.edge.asgi import HttpRequest
 from localforge.edge.body import encode
@@ -155,7 +156,7 @@ class Edge:
 
         await self._bus.subscribe(subjects.inbox(service.edge_id, "*"), on_inbox)
         await self._bus.subscribe(subjects.lost(service.edge_id, ">"), on_presence)
-        door = LiveDoor(service, self._bus.publish, config.deadline_s)
+        door = LiveDoor(service, self._answer, config.deadline_s)
         self._running.push_async_callback(door.close, GRACE_S)
         await self._bus.on_live(
             subjects.LIVE_CHAT, ChatRequested, door.on_request, queue=EDGE, refuse=door.refuse
@@ -194,6 +195,12 @@ class Edge:
                 f"{'; '.join(self._keys.problems)}. A running process keeps the environment it was "
                 "started with: restart LocalForge, or use file:/path"
             )
+
+    def _answer(self, reply: str, result: ChatCompleted) -> None:
+        try:
+            self._bus.publish(reply, result)
+        except NatsError as exc:
+            raise DependencyUnavailable(f"the broker did not take the answer: {exc}") from exc
 
     async def _fetch_decision(self, decision_id: str) -> bytes | None:
         return await read_decision(self._bus.client, decision_id)

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from nats.errors import Error as NatsError
+
 from localforge.bus.bus import Bus
 from localforge.contracts import subjects
 from localforge.contracts.live import CancelCall, ChatCall
@@ -20,14 +22,18 @@ class Dispatch(Protocol):
         """
 
     def cancel(self, request_id: str) -> None:
-        """Tell everyone that the answer is no longer wanted."""
+        """Tell everyone that the answer is no longer wanted.
+
+        Raises:
+            DependencyUnavailable: They cannot be told now.
+        """
 
     @property
     def can_ask_alive(self) -> bool:
         """False while the broker's word would mean nothing."""
 
-    def ask_alive(self, subject: str, reply: str) -> None:
-        """Have `reply` told whether anybody serves `subject`."""
+    def ask_alive(self, subject: str, reply: str) -> bool:
+        """Have `reply` told whether anybody serves `subject`; False when it cannot be now."""
 
 
 class BusDispatch:
@@ -45,15 +51,18 @@ class BusDispatch:
 
     def cancel(self, request_id: str) -> None:
         """Broadcast a cancel."""
-        if self._bus.connected:
+        if not self._bus.connected:
+            return
+        try:
             self._bus.publish(subjects.CANCEL, CancelCall(request_id=request_id))
+        except NatsError as exc:
+            raise DependencyUnavailable(f"the broker did not take the cancel: {exc}") from exc
 
     @property
     def can_ask_alive(self) -> bool:
         """False without a broker, and right after a reconnect."""
         return self._bus.can_ask_alive
 
-    def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> bool:
         """Ask the broker, which knows at once when a process has died."""
-        if self._bus.connected:
-            self._bus.ask_alive(subject, reply)
+        return self._bus.connected and self._bus.ask_alive(subject, reply)

@@ -127,7 +127,9 @@ class Exchange:
         )
 
     def dispatch(self) -> None:
-        """Send the request on; failures come out of `next`."""
+        """Send the request on, while somebody waits for it; failures come out of `next`."""
+        if self._gone or self._ended:
+            return
         try:
             self._service.send(self.call)
         except RetryableError as exc:

@@ -89,8 +89,8 @@ class Watch:
     def _ask(self, name: str) -> bool:
         if not self._dispatch.can_ask_alive:
             return False
-        self._dispatch.ask_alive(subjects.alive_of(name), subjects.lost(self._edge_id, name))
-        return True
+        inbox = subjects.lost(self._edge_id, name)
+        return self._dispatch.ask_alive(subjects.alive_of(name), inbox)
 
     def _note_gone(self, name: str) -> None:
         replicas = self._registry.snapshot.replicas

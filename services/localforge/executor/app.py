@@ -166,8 +166,7 @@ class ExecutorApp:
     def _ask_after_edge(self, edge_id: str) -> bool:
         if not self._bus.can_ask_alive:
             return False
-        self._bus.ask_alive(subjects.edge_alive(edge_id), f"{self._edges}{edge_id}")
-        return True
+        return self._bus.ask_alive(subjects.edge_alive(edge_id), f"{self._edges}{edge_id}")
 
     def _on_edge(self, subject: str, _: bytes, nobody: bool) -> None:
         self._callers.on_answer(subject.removeprefix(self._edges), nobody=nobody)

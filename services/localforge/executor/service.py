@@ -97,14 +97,17 @@ class _Run:
         """Its end is decided; a cancel comes too late."""
 
     def stop(self) -> None:
+        """Cancel it; only before its end, for its task may go on to other work then."""
         self._task.cancel()
 
     def call_off(self) -> None:
+        """Cancel it for whoever asked, unless its end is decided."""
         if not self.settled and not self.called_off:
             self.called_off = True
             self.stop()
 
     def time_out(self) -> None:
+        """Cancel it at its deadline."""
         self.is_late = True
         self.stop()
 
@@ -113,6 +116,7 @@ class _Run:
         return self._task.uncancel() <= self._cancels_before
 
     def end(self, error: BaseException | None = None) -> None:
+        """Tell those who wait for it; called once, by its own task."""
         if self._end is None:
             return
         if error is None:
@@ -120,11 +124,11 @@ class _Run:
         else:
             self._end.set_exception(error)
 
-    async def ended(self) -> None:
-        """Wait for its end; raises what it raises."""
+    def ended(self) -> "asyncio.Future[None]":
+        """Return its end, to be waited for; it raises what the run raises."""
         if self._end is None:
             self._end = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._end)
+        return asyncio.shield(self._end)
 
 
 class ExecutorService:
@@ -233,11 +237,11 @@ class ExecutorService:
 
     async def drain(self, grace_s: float) -> None:
         """Wait for what is here, then cancel the rest; new calls must have stopped before."""
-        ends = {asyncio.ensure_future(run.ended()): run for run in self._runs.values()}
+        ends = [run.ended() for run in self._runs.values()]
         if ends:
-            _, late = await asyncio.wait(ends, timeout=grace_s)
-            for end in late:
-                ends[end].stop()
+            await asyncio.wait(ends, timeout=grace_s)
+            for late in self._runs.values():
+                late.stop()
             await asyncio.gather(*ends, return_exceptions=True)
 
     async def _run(self, run: _Run, attempt: Attempt, sink: Sink) -> None:

@@ -45,8 +45,9 @@ class Lane:
 
     can_ask_alive = True
 
-    def ask_alive(self, subject: str, reply: str) -> None:
+    def ask_alive(self, subject: str, reply: str) -> bool:
         self.asked_alive.append(subject)
+        return True
 
     def emit(self, frame: Frame) -> None:
         self.service.on_frame(frame.encode())

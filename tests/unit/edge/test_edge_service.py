@@ -45,6 +45,40 @@ async def test_an_accepted_request_becomes_a_call_with_the_body_untouched(make_s
     assert lane.replies == [f"lf.inbox.e1.{call.request_id}"]
 
 
+async def test_a_client_that_hangs_up_before_the_request_goes_out_is_not_served(make_service, lane):
+    """As between the word that a hop is unserved and the next try."""
+    service = make_service()
+    exchange = service.accept(BODY)
+    exchange.abandon()
+    exchange.dispatch()
+    exchange.close()
+
+    assert (lane.sent, lane.cancelled) == ([], [exchange.call.request_id])
+
+
+async def test_a_question_that_cannot_be_sent_leaves_the_deadline_in_force(
+    make_service, lane, monkeypatch
+):
+    monkeypatch.setattr(exchange_module, "ALIVE_CHECK_S", 0.01)
+    service = make_service(deadline_s=0.2)
+    lane.script = silent
+    lane.ask_alive = lambda *_: False
+    exchange = service.accept(BODY)
+    lane.emit(
+        Accepted(
+            request_id=exchange.call.request_id,
+            summary=summary(exchange.call, backend="fake", replica="r1"),
+        )
+    )
+    exchange.dispatch()
+
+    frame = await exchange.next()
+    exchange.close()
+
+    assert isinstance(frame, Failed)
+    assert frame.status == 504
+
+
 async def test_an_answer_ends_the_exchange_and_nothing_is_cancelled(make_service, lane):
     service = make_service()
     exchange = service.accept(BODY)

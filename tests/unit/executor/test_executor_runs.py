@@ -317,6 +317,26 @@ async def test_draining_waits_and_then_cancels_what_is_late() -> None:
     assert "Failed" not in sink.kinds, "without content its edge gives it to another"
 
 
+async def test_a_request_that_ends_as_draining_begins_is_not_waited_for_nor_stopped() -> None:
+    adapter = FakeAdapter()
+    adapter.gate = asyncio.Event()
+    service, sink, over = make(adapter), KeepingSink(), asyncio.Event()
+
+    async def bring() -> str:
+        await service.run(execute_call(), sink)
+        await over.wait()
+        return "went on"
+
+    bringer = asyncio.ensure_future(bring())
+    await wait_until(lambda: adapter.running, description="it runs")
+    draining = asyncio.ensure_future(service.drain(0.05))
+    adapter.gate.set()
+
+    await asyncio.wait_for(draining, 20)
+    over.set()
+    assert (await bringer, sink.kinds) == ("went on", ["Completed"])
+
+
 async def test_a_stream_that_draining_cuts_short_says_so() -> None:
     adapter = FakeAdapter()
     adapter.gate = asyncio.Event()
