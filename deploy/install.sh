@@ -12,7 +12,10 @@ command -v uv >/dev/null || {
   exit 1
 }
 echo "Installing into .venv; the first time this downloads about 350 MB, the model included."
-[ -x .venv/bin/python ] || uv venv --quiet --python ">=3.11" .venv
+if [ ! -x .venv/bin/python ]; then
+  python=$(uv run --no-project --quiet --python ">=3.11" python deploy/quickest_python.py)
+  uv venv --quiet --clear --python "$python" .venv
+fi
 uv pip install --python .venv/bin/python --no-deps --require-hashes -r requirements.lock
 uv pip install --python .venv/bin/python --no-deps --quiet -e .
 echo "$wanted" >"$stamp"

@@ -31,7 +31,8 @@ def _start():
 def test_the_cpu_of_children_that_have_ended_stays_counted(start):
     parent = start(PARENT)
 
-    assert sum(Tree([parent.pid]).cpu_s().values()) >= 0.3
+    # The kernel counts user and system time in ticks of 10 ms, rounded down each.
+    assert sum(Tree([parent.pid]).cpu_s().values()) > 0.27
 
 
 def test_excluded_processes_are_not_in_the_tree(start):
