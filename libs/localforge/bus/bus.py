@@ -4,21 +4,20 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from faststream.nats import NatsBroker, NatsUserPassword
+import nats
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import APIError
 
-from localforge.bus import connection, durable
-from localforge.bus.durable import Delivery
+from localforge.bus import connection
 from localforge.bus.facts import FactPublisher
 from localforge.bus.refusal import NOTHING, end_with_error
 from localforge.bus.wire import MESSAGE_ID, NO_RESPONDERS, NOBODY, Wire, status_of, wire_of
-from localforge.bus.work import Spent
+from localforge.bus.work import Spent, ids_of
 from localforge.config import NatsConfig
 from localforge.contracts import subjects
 from localforge.contracts.base import Contract
@@ -27,6 +26,9 @@ from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import Durable
 from localforge.errors import DependencyUnavailable, LocalforgeError, RequestRefused
 from localforge.telemetry import log
+
+if TYPE_CHECKING:
+    from localforge.bus.durable import ClientBroker, Delivery
 
 _log = log.get("bus")
 
@@ -67,20 +69,9 @@ class Bus:
         self._patience_s = config.connect_timeout_s
         self._inbox = connection.inbox_prefix(user)
         self._local = local if local is not None else {}
-        options = connection.options(config, user)
-        password = options.pop("password", None)
-        self._broker = NatsBroker(
-            config.url,
-            security=NatsUserPassword(options.pop("user"), password) if password else None,
-            apply_types=False,
-            logger=None,
-            graceful_timeout=10,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            **options,
-        )
+        self._options = connection.options(config, user)
         self._client: Client | None = None
+        self._broker: ClientBroker | None = None
         self._wire: Wire
         self._live: dict[str, Subscription] = {}
         self._closing = False
@@ -108,7 +99,13 @@ class Bus:
         try:
             # Reconnects are endless, and to nats-py the first connect is one of them.
             async with asyncio.timeout(self._patience_s):
-                self._client = await self._broker.connect()
+                self._client = await nats.connect(
+                    self._url,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._on_reconnected,
+                    **self._options,
+                )
         except (NatsError, OSError, TimeoutError) as exc:
             reason = self._last_error or str(exc) or "no answer"
             raise DependencyUnavailable(f"NATS at {_without_secret(self._url)}: {reason}") from exc
@@ -119,7 +116,8 @@ class Bus:
 
     async def start(self) -> None:
         """Start the durable consumers registered with `on_durable`."""
-        await self._broker.start()
+        if self._broker:
+            await self._broker.start()
 
     async def close(self) -> None:
         """Stop the consumers, flush the facts, disconnect."""
@@ -130,7 +128,7 @@ class Bus:
         # A drain needs the broker; without it there is nobody to say goodbye to. uvloop raises a
         # RuntimeError where nats-py writes to a connection that is gone.
         with suppress(NatsError, OSError, TimeoutError, RuntimeError):
-            await self._broker.stop()
+            await (self._broker.stop() if self._broker else self._client.drain())
         await connection.end(self._client)
 
     def forward(
@@ -264,7 +262,7 @@ class Bus:
             try:
                 handler(message, reply.partition(UNSERVED)[2] or reply)
             except Exception:  # noqa: BLE001  # one bad message must not end the subscription
-                _log.exception("handler_failed", subject=subject, **durable.ids_of(message))
+                _log.exception("handler_failed", subject=subject, **ids_of(message))
 
         self._live[subject] = await self._wire.take(subject, on_message, queue=queue)
         await self._settle()
@@ -293,12 +291,16 @@ class Bus:
         self,
         consumer: Durable,
         contract: type[C],
-        handler: Callable[[C, Delivery], Awaitable[None]],
+        handler: "Callable[[C, Delivery], Awaitable[None]]",
         *,
         workers: int = 64,
     ) -> None:
-        """Serve a durable consumer; call before `start`."""
-        durable.subscribe(
+        """Serve a durable consumer; call after `connect` and before `start`."""
+        # FastStream is 14 MiB, which a service without a durable consumer does without.
+        from localforge.bus.durable import ClientBroker, subscribe  # noqa: PLC0415
+
+        self._broker = self._broker or ClientBroker(self.client)
+        subscribe(
             self._broker,
             consumer,
             contract,
@@ -311,8 +313,9 @@ class Bus:
 
     async def finish_durable(self) -> None:
         """Take no more from the durable consumers, and wait for the handlers at work."""
+        subscribers = self._broker.subscribers if self._broker else ()
         with suppress(NatsError, OSError, TimeoutError):
-            await asyncio.gather(*(each.stop() for each in self._broker.subscribers))
+            await asyncio.gather(*(each.stop() for each in subscribers))
 
     async def bury(self, subject: str, letter: DeadLetter, message_id: str) -> None:
         """Store a dead letter."""
@@ -338,6 +341,9 @@ class Bus:
         if reason != self._last_error:
             _log.warning("nats_error", user=self.user, reason=reason)
         self._last_error = reason
+        if self._client is None and _REFUSED in reason.lower():
+            # nats-py would try again for ever.
+            raise exc
 
     async def _on_disconnected(self) -> None:
         if not self._closing:
@@ -355,6 +361,7 @@ def _request_of(reply: str) -> str:
     return inbox.rpartition(".")[2] if inbox.startswith(f"{subjects.INBOX_PREFIX}.") else ""
 
 
+_REFUSED = "authorization violation"
 _MAX_PER_SUBJECT = 10077
 """JetStream: maximum messages per subject exceeded."""
 

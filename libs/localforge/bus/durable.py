@@ -16,19 +16,12 @@ from typing import Any, Protocol, TypeVar
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from nats.aio.client import Client
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from localforge.bus.work import Spent, request_id_of, spent_on
+from localforge.bus.work import Spent, ids_of, request_id_of, spent_on
 from localforge.contracts.base import Contract
-from localforge.contracts.chat import ChatRequested
-from localforge.contracts.live import (
-    CancelCall,
-    ChatCall,
-    DeadLetter,
-    EvaluateCall,
-    ExecuteCall,
-    RouteCall,
-)
+from localforge.contracts.live import DeadLetter
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import Durable, dead
 from localforge.errors import ContractError, LocalforgeError, RetryableError
@@ -40,6 +33,8 @@ C = TypeVar("C", bound=Contract)
 FETCH_BATCH = 64
 FETCH_WAIT_S = 5.0
 LEAST_DELAY_S = 0.1
+GRACE_S = 10
+"""For handlers at work when the service stops."""
 
 
 class Undertaker(Protocol):
@@ -106,6 +101,22 @@ class Delivery:
     async def term(self) -> None:
         """Never deliver again."""
         await self._message.reject()
+
+
+class ClientBroker(NatsBroker):
+    """FastStream on a connection that is there already.
+
+    Args:
+        client: Connected. Drained by `stop`.
+    """
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(apply_types=False, logger=None, graceful_timeout=GRACE_S)
+        self._client = client
+
+    async def _connect(self) -> Client:
+        self.config.connect(self._client)
+        return self._client
 
 
 def subscribe(
@@ -187,21 +198,6 @@ def _decode(contract: type[C], body: bytes) -> C:
         return contract.decode(body)
     except ContractViolation as exc:
         raise ContractError(str(exc)) from exc
-
-
-def ids_of(message: Contract) -> dict[str, str]:
-    """Return the ids that every log line about a message carries."""
-    if isinstance(message, ChatRequested):
-        return {"request_id": log.clipped(message.id)}
-    if isinstance(message, ChatCall | CancelCall):
-        return {"request_id": message.request_id}
-    if isinstance(message, RouteCall):
-        return {"request_id": message.call.request_id}
-    if isinstance(message, ExecuteCall):
-        return {"request_id": message.call.request_id, "decision_id": message.decision_id}
-    if isinstance(message, EvaluateCall):
-        return {"request_id": message.request_id, "decision_id": message.decision_id}
-    return {}
 
 
 async def _retry_or_bury(

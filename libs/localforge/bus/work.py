@@ -1,4 +1,4 @@
-"""Whose request a message of the work queue is, read as leniently as can be.
+"""Whose request a message is; of one on the work queue, read as leniently as can be.
 
 A message that no handler can take still belongs to somebody who waits for its result.
 """
@@ -8,7 +8,10 @@ import re
 import msgspec
 
 from localforge.contracts import subjects
-from localforge.contracts.chat import Usage
+from localforge.contracts.base import Contract
+from localforge.contracts.chat import ChatRequested, Usage
+from localforge.contracts.live import CancelCall, ChatCall, EvaluateCall, ExecuteCall, RouteCall
+from localforge.telemetry import log
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an application may choose as the id of a request."""
@@ -71,3 +74,18 @@ def request_id_of(subject: str, body: bytes) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return found if REQUEST_ID.fullmatch(found) else ""
+
+
+def ids_of(message: Contract) -> dict[str, str]:
+    """Return the ids that every log line about a message carries."""
+    if isinstance(message, ChatRequested):
+        return {"request_id": log.clipped(message.id)}
+    if isinstance(message, ChatCall | CancelCall):
+        return {"request_id": message.request_id}
+    if isinstance(message, RouteCall):
+        return {"request_id": message.call.request_id}
+    if isinstance(message, ExecuteCall):
+        return {"request_id": message.call.request_id, "decision_id": message.decision_id}
+    if isinstance(message, EvaluateCall):
+        return {"request_id": message.request_id, "decision_id": message.decision_id}
+    return {}

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvloop
 
@@ -17,9 +17,11 @@ from localforge.embedded.readiness import notify_ready
 from localforge.embedded.reports import report_to_starter
 from localforge.errors import ConfigError, LocalforgeError
 from localforge.lean import settle_memory
-from localforge.registry import RegistryStore, RegistryView
 from localforge.telemetry import log, tracing
 from localforge.telemetry.scrape import serve_metrics
+
+if TYPE_CHECKING:
+    from localforge.registry import RegistryView
 
 _log = log.get("hosting")
 
@@ -73,8 +75,11 @@ class Host:
         """Resolve a secret reference."""
         return resolve_secret(reference, self.environment)
 
-    async def registry(self) -> RegistryView:
+    async def registry(self) -> "RegistryView":
         """Return this process's registry view, started."""
+        # The Redis client is 6 MiB, which a service without the registry does without.
+        from localforge.registry import RegistryStore, RegistryView  # noqa: PLC0415
+
         if self._view is None:
             self._view = RegistryView(RegistryStore(self.config.redis, self.config.backends))
             await self._view.start()

@@ -7,34 +7,66 @@ others can import it afterwards.
 
 import ctypes
 import gc
-import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 _UNUSED = {
     # WebSockets; `nats.url` is TCP or TLS.
-    "nats.aio.client": ("aiohttp",),
+    "nats": ("aiohttp",),
     # Metrics of the Redis client, with OpenTelemetry's SDK behind them.
-    "redis.asyncio": ("opentelemetry",),
+    "redis": ("opentelemetry.metrics", "opentelemetry.sdk"),
     # Coloured tracebacks in a log for people.
     "structlog": ("rich",),
     # Documentation and health pages over HTTP.
+    "faststream": ("uvicorn",),
     "faststream.nats": ("uvicorn",),
 }
 """Module -> packages it does without."""
 
 
-def import_lean(*modules: str) -> None:
-    """Import these libraries without what we do not use of them.
+class _LeanFinder(MetaPathFinder):
+    """Finds the libraries above as the standard one does, and has them loaded leanly."""
 
-    Args:
-        modules: Those behind every service when none is named. One that is imported already stays
-            as it is.
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        unused = _UNUSED.get(name)
+        spec = PathFinder.find_spec(name, path, target) if unused else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _LeanLoader(spec.loader, unused or ())
+        return spec
+
+
+class _LeanLoader(Loader):
+    """Loads a module while what it does without cannot be imported."""
+
+    def __init__(self, loader: Loader, unused: Sequence[str]) -> None:
+        self._loader = loader
+        self._unused = unused
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module shall look as if nobody had come between.
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        module.__loader__ = self._loader
+        with _absent(self._unused):
+            self._loader.exec_module(module)
+
+
+def import_lean() -> None:
+    """From now on import these libraries without what we do not use of them.
+
+    One that is imported already stays as it is.
     """
-    for module in modules or _UNUSED:
-        with _absent(_UNUSED[module]):
-            importlib.import_module(module)
+    if not any(isinstance(finder, _LeanFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LeanFinder())
 
 
 def settle_memory() -> None:
@@ -52,7 +84,7 @@ def trim_memory() -> None:
 
 
 @contextmanager
-def _absent(packages: tuple[str, ...]) -> Iterator[None]:
+def _absent(packages: Sequence[str]) -> Iterator[None]:
     """Make importing these packages fail, except where one is imported already."""
     hidden = [package for package in packages if package not in sys.modules]
     # To the import system None means that there is no such module.

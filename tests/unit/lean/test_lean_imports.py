@@ -26,6 +26,30 @@ def test_services_are_loaded_without_what_none_of_them_uses():
     assert loaded(program, *UNUSED) == []
 
 
+def test_an_edge_has_no_durable_work_and_no_numbers():
+    program = (
+        "from localforge.lean import import_lean; import_lean(); "
+        "import localforge.cli.serving, localforge.edge.app"
+    )
+
+    assert loaded(program, "faststream", "pydantic", "numpy", "river") == []
+
+
+def test_an_evaluator_needs_no_registry():
+    program = (
+        "from localforge.lean import import_lean; import_lean(); "
+        "import localforge.cli.serving, localforge.evaluator.app"
+    )
+
+    assert loaded(program, "redis", "numpy", "tokenizers") == []
+
+
+def test_who_runs_all_others_needs_nothing_but_the_standard_library_and_msgspec():
+    program = "import localforge.cli.up"
+
+    assert loaded(program, "rich", "typer", "redis", "structlog", "nats", "opentelemetry") == []
+
+
 def test_an_executor_of_the_local_zone_needs_no_numbers_and_no_keys():
     program = (
         "from localforge.lean import import_lean; import_lean(); "
