@@ -312,3 +312,13 @@ async def test_answers_are_scored_again_after_the_death_of_nats(chaos: Stack):
         return False
 
     await wait_until(scored, timeout=45, description="an answer is scored")
+
+
+async def test_who_comes_while_the_edge_is_away_waits_for_the_new_one(chaos: Stack) -> None:
+    await _healthy(chaos)
+    old = chaos.kill("edge")
+
+    reply = await asyncio.to_thread(chaos.chat, _ask("while the edge is away"))
+
+    assert reply.status == 200
+    await _restarted(chaos, "edge", old)

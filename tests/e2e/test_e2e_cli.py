@@ -310,7 +310,7 @@ def test_a_port_in_use_is_named(small: Stack, tmp_path: Path):
         port = taken.getsockname()[1]
         line = _refused(small.cli("up", "--port", str(port), "--data-dir", str(tmp_path / "d")))
 
-    assert f"port {port} on 127.0.0.1 cannot be used: Address already in use" in line
+    assert f"port {port} on 127.0.0.1 is in use" in line
     assert "--port" in line
 
 

@@ -1,17 +1,18 @@
 """What `localforge up` runs beside the servers: commands, and environments with nothing else in."""
 
 import os
+import socket
 import sys
 
 import msgspec
 
 from localforge.bus.permissions import executor_user
-from localforge.cli.connection import EFFECTIVE_FILE
 from localforge.config import BackendConfig, Config
 from localforge.embedded import ChildSpec, DataDir
+from localforge.embedded.listener import LISTEN_FD
 from localforge.embedded.redis_acl import executor_url
 from localforge.embedded.reports import REPORT_FILE, report_path
-from localforge.embedded.state import write_private
+from localforge.embedded.state import EFFECTIVE_FILE, write_private
 
 SERVICES = ("edge", "profiler", "router", "sweeper", "evaluator")
 READY_S = 120
@@ -37,10 +38,12 @@ class Children:
 
     Args:
         data: Its passwords, keys and files.
+        listener: Where the edge is to listen.
     """
 
-    def __init__(self, data: DataDir) -> None:
+    def __init__(self, data: DataDir, listener: socket.socket) -> None:
         self._data = data
+        self._listener = listener
         self._metrics_ports: dict[str, int] = {}
 
     def all(self, config: Config, redis_url: str) -> dict[str, ChildSpec]:
@@ -60,11 +63,19 @@ class Children:
             environment["LOCALFORGE_SEAL__PRIVATE_KEY_FILE"] = str(
                 self._data.keys / "seal-private.pem"
             )
+        descriptors: tuple[int, ...] = ()
         if "edge" in group:
             environment |= _secrets(*(key.secret for key in config.keys))
+            descriptors = (self._listener.fileno(),)
+            environment[LISTEN_FD] = str(self._listener.fileno())
         else:
             environment |= self._metrics_port(config, "+".join(group))
-        return ChildSpec(name="+".join(group), args=serve(*group), environment=environment)
+        return ChildSpec(
+            name="+".join(group),
+            args=serve(*group),
+            environment=environment,
+            descriptors=descriptors,
+        )
 
     def executor(self, config: Config, redis_url: str, backend: BackendConfig) -> ChildSpec:
         """Return the executor of one backend."""
@@ -110,12 +121,26 @@ class Children:
 
 def command(*arguments: str) -> tuple[str, ...]:
     """Return what runs `localforge` with this interpreter."""
-    return (sys.executable, "-m", "localforge.cli.main", *arguments)
+    return _run("main", *arguments)
+
+
+def supervisor(*arguments: str) -> tuple[str, ...]:
+    """Return what supervises everything else, without the command line's libraries."""
+    return _run("up", *arguments)
+
+
+def keep_registry() -> tuple[str, ...]:
+    """Return what takes a `registered.Wanted` on standard input."""
+    return _run("registered")
 
 
 def serve(*arguments: str) -> tuple[str, ...]:
     """Return what runs services in a process of their own."""
-    return (sys.executable, "-m", "localforge.cli.service", "serve", *arguments)
+    return _run("service", "serve", *arguments)
+
+
+def _run(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"localforge.cli.{module}", *arguments)
 
 
 def _secrets(*references: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from localforge.config import DEFAULT_FILE, BackendConfig, Config, check_environment, load
+from localforge.embedded.state import EFFECTIVE_FILE
 from localforge.errors import DependencyUnavailable, RequestRefused
 
 ConfigOption = Annotated[
@@ -29,8 +30,6 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 RUNTIME_FILE = "runtime.json"
-EFFECTIVE_FILE = "config.json"
-"""The complete configuration of a running `localforge up`, written for its children."""
 TIMEOUT_S = 300
 
 

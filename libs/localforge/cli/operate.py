@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from localforge.cli.children import supervisor
 from localforge.cli.connection import (
     ConfigOption,
     JsonOption,
@@ -47,18 +48,13 @@ def up(
 
     Example: localforge up --port 9000
     """
-    from localforge.lean import import_lean
-
-    import_lean("redis.asyncio")
-
-    from localforge.cli.up import run_up
-
-    overrides: dict[str, dict[str, object]] = {}
-    if port is not None:
-        overrides["edge"] = {"port": port}
+    arguments = ["--update"] if update else []
+    for option, value in (("--config", find_config(config)), ("--port", port)):
+        arguments += [] if value is None else [option, str(value)]
     if data_dir is not None:
-        overrides["up"] = {"data_dir": str(data_dir)}
-    run_up(find_config(config), overrides, update=update)
+        arguments += ["--data-dir", str(data_dir)]
+    program, *rest = supervisor(*arguments)
+    os.execv(program, [program, *rest])  # noqa: S606  # the same interpreter, and no shell
 
 
 def serve(

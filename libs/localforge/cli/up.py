@@ -1,25 +1,31 @@
-"""`localforge up`: the servers, the services and one executor per backend, supervised."""
+"""`localforge up`: the servers, the services and one executor per backend, supervised.
 
+This process lives as long as all of them, so it holds no library that it needs only at the start:
+the command line makes way for it, and Redis is spoken to by a process of its own.
+Run as `python -m localforge.cli.up [--config FILE] [--port N] [--data-dir DIR] [--update]`.
+"""
+
+import argparse
 import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.markup import escape
 
 from localforge.bus.permissions import executor_user, permissions
-from localforge.cli.children import READY_S, Children, command
-from localforge.cli.connection import EFFECTIVE_FILE
+from localforge.cli.children import READY_S, Children, command, keep_registry
 from localforge.cli.discover import find_backends
-from localforge.cli.listening import get_json, with_port
-from localforge.cli.output import console
-from localforge.cli.registered import drop_cards, drop_other_cards
+from localforge.cli.plain import BOLD_GREEN, DIM, fail, say
+from localforge.cli.registered import Wanted
 from localforge.cli.reloading import children_reports
 from localforge.config import BackendConfig, Config, RedisConfig, check_environment, load
 from localforge.embedded import (
@@ -37,12 +43,12 @@ from localforge.embedded import (
     supervise,
     update_nats_users,
 )
+from localforge.embedded.listener import listen
 from localforge.embedded.redis_acl import acl_users
 from localforge.embedded.reports import SUMMARY_FILE, write_report
-from localforge.embedded.state import write_private
+from localforge.embedded.state import EFFECTIVE_FILE, write_private
 from localforge.errors import ConfigError, LocalforgeError
 from localforge.lean import settle_memory
-from localforge.registry.users import set_users
 
 SETTLE_S = 0.6
 """Each service has its own copy of the registry, as old as its last poll."""
@@ -66,14 +72,15 @@ def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = Fa
 
     config = read()
     check_environment(config, os.environ)
-    config = msgspec.structs.replace(config, edge=with_port(config.edge))
     data = DataDir(Path(config.up.data_dir))
-    with data.lock():
-        instance = Instance(config, data, read, update=update)
+    with listen(config.edge.host, config.edge.port) as listener, data.lock():
+        edge = msgspec.structs.replace(config.edge, port=listener.getsockname()[1])
+        config = msgspec.structs.replace(config, edge=edge)
+        instance = Instance(config, data, listener, read, update=update)
         forwarder = LogForwarder(level=config.telemetry.log_level)
         supervisor = Supervisor(forwarder, on_change=instance.on_change)
         asyncio.run(_supervise(supervisor, instance))
-    console.print("stopped", highlight=False)
+    say("stopped")
 
 
 async def _supervise(supervisor: Supervisor, instance: "Instance") -> None:
@@ -86,16 +93,24 @@ class Instance:
     Args:
         config: Complete: with backends and a port.
         data: Locked.
+        listener: Where the edge is to listen; closed when `main` ends.
         read: Reads the configuration again, for a reload.
         update: Change streams and consumers that differ.
     """
 
     def __init__(
-        self, config: Config, data: DataDir, read: Callable[[], Config], *, update: bool
+        self,
+        config: Config,
+        data: DataDir,
+        listener: socket.socket,
+        read: Callable[[], Config],
+        *,
+        update: bool,
     ) -> None:
         self._update = ("--update",) if update else ()
         self._config = config
         self._data = data
+        self._listener = listener
         self._read = read
         self._nats_url = config.nats.url
         self._redis_url = config.redis.url
@@ -103,7 +118,7 @@ class Instance:
         self._wake = asyncio.Event()
         self._reload_asked = False
         self._nats_restarts = 0
-        self._children = Children(data)
+        self._children = Children(data, listener)
         self._has_terminal = _has_terminal()
 
     @property
@@ -124,12 +139,17 @@ class Instance:
 
     async def main(self, supervisor: Supervisor) -> None:
         """Start everything, say so, then reload whenever asked to."""
+        # Cancelled by a signal: nobody shall wait for an edge that does not come back.
+        with self._listener:
+            await self._run_all(supervisor)
+
+    async def _run_all(self, supervisor: Supervisor) -> None:
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
         await self._data.end_leftovers()
         await self._start_servers(supervisor)
-        await self._provision()
+        await self._prepare()
         specs = self._specs()
         _say(f"starting {', '.join(specs)}")
         await supervisor.start(*specs.values())
@@ -177,29 +197,49 @@ class Instance:
         if not self._config.redis.url:
             self._redis_url = await start_redis(supervisor, self._data)
             _say(f"redis-server  redis://{self._redis_url.rpartition('@')[2]}")
-            await self._set_redis_users()
-            await drop_other_cards(self._redis, self._config.names)
         self._write_config()
         self._write_runtime()
 
-    async def _set_redis_users(self) -> None:
+    async def _prepare(self) -> None:
+        """Make the servers ready for the services: streams, consumers, users, known backends."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._provision())
+                if not self._config.redis.url:
+                    names = frozenset(self._config.names)
+                    group.create_task(self._keep_registry(users=self._redis_users(), only=names))
+        except ExceptionGroup as exc:
+            raise exc.exceptions[0] from None
+
+    def _redis_users(self) -> dict[str, tuple[str, ...]]:
         backends = _backends(self._config)
         names = [executor_user(zone, backend) for zone, backend in backends]
-        users = acl_users(self._config.redis.prefix, backends, self._data.passwords(names))
-        await set_users(self._redis_url, users)
+        return acl_users(self._config.redis.prefix, backends, self._data.passwords(names))
+
+    async def _keep_registry(self, **wanted: Any) -> None:
+        await self._run(keep_registry(), msgspec.json.encode(Wanted(redis=self._redis, **wanted)))
 
     async def _provision(self) -> None:
-        arguments = command(
-            "provision", *self._update, "--seal-keys", str(self._data.keys), "--json"
+        await self._run(
+            command("provision", *self._update, "--seal-keys", str(self._data.keys), "--json")
         )
+        _say("streams and consumers are provisioned")
+
+    async def _run(self, arguments: Sequence[str], given: bytes = b"") -> None:
+        """Run a short-lived child to its end.
+
+        Raises:
+            ConfigError: It failed; has its last word.
+        """
         process = await asyncio.create_subprocess_exec(
             *arguments,
             env=self._children.environment(self._config, self._redis_url, "admin"),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            _, errors = await process.communicate()
+            _, errors = await process.communicate(given)
         finally:
             if process.returncode is None:  # stopped meanwhile: nobody is left behind
                 process.kill()
@@ -209,7 +249,6 @@ class Instance:
             raise ConfigError(
                 reason.replace("localforge provision --update", "localforge up --update")
             )
-        _say("streams and consumers are provisioned")
 
     def _specs(self) -> dict[str, ChildSpec]:
         return self._children.all(self._config, self._redis_url)
@@ -258,7 +297,7 @@ class Instance:
         end = time.monotonic() + READY_S
         answer: dict[str, Any] = {}
         while time.monotonic() < end:
-            answer = await asyncio.to_thread(get_json, f"{self.base_url}/readyz")
+            answer = await asyncio.to_thread(_get_json, f"{self.base_url}/readyz")
             if answer.get("status") == "ok":
                 await asyncio.sleep(SETTLE_S)
                 return
@@ -271,18 +310,14 @@ class Instance:
             names = [model.name for model in backend.models if model.enabled]
             found = [f"what {backend.name} serves"] if backend.discovers else []
             zones.setdefault(backend.zone, []).extend(names + found)
-        console.print(f"\n[bold green]ready[/] in {seconds:.1f} s", highlight=False)
-        console.print(f"  base URL  {self.base_url}/v1", highlight=False)
+        say("\nready", BOLD_GREEN, f" in {seconds:.1f} s")
+        say(f"  base URL  {self.base_url}/v1")
         for zone, models in sorted(zones.items()):
-            console.print(f"  models    {', '.join(models)}  (zone {zone})", highlight=False)
+            say(f"  models    {', '.join(models)}  (zone {zone})")
         key = " -H 'authorization: Bearer YOUR-KEY'" if self._config.keys else ""
         body = '{"model":"auto","messages":[{"role":"user","content":"Say hello"}]}'
-        console.print(
-            f"  try       curl {self.base_url}/v1/chat/completions{key} -d '{body}'",
-            highlight=False,
-            soft_wrap=True,
-        )
-        console.print("  stop      Ctrl-C\n", highlight=False)
+        say(f"  try       curl {self.base_url}/v1/chat/completions{key} -d '{body}'")
+        say("  stop      Ctrl-C\n")
 
     async def _apply(self, supervisor: Supervisor) -> list[str]:
         """Start new backends' executors, stop those that are gone, tell the others.
@@ -303,7 +338,7 @@ class Instance:
                 users = permissions(_backends(self._config))
                 update_nats_users(supervisor, self._data, users, self._nats_url)
             if not self._config.redis.url:
-                await self._set_redis_users()
+                await self._keep_registry(users=self._redis_users())
             self._write_config()
             await self._provision()
         except LocalforgeError:
@@ -313,7 +348,8 @@ class Instance:
         gone = before.keys() - self._config.names
         for name in gone:
             await supervisor.remove(f"executor-{name}")
-        await drop_cards(self._redis, gone)
+        if gone:
+            await self._keep_registry(gone=frozenset(gone))
         problems = []
         for backend in self._config.backends:
             problems += await self._start_backend(supervisor, before.get(backend.name), backend)
@@ -346,6 +382,17 @@ class Instance:
         return []
 
 
+def _get_json(url: str) -> dict[str, Any]:
+    """Return what one of our own URLs answers; nothing when it does not."""
+    with (
+        suppress(OSError, ValueError),
+        urllib.request.urlopen(url, timeout=2) as answer,  # noqa: S310  # our own edge
+    ):
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+    return {}
+
+
 def _open(url: str) -> str:
     """The address without what stands before the @."""
     scheme, _, rest = url.partition("://")
@@ -376,4 +423,29 @@ def _needs_restart(old: BackendConfig, new: BackendConfig) -> bool:
 
 
 def _say(text: str) -> None:
-    console.print(f"[dim]{escape(text)}[/]", highlight=False)
+    say(text, DIM)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run until Ctrl-C; an error raised on purpose becomes one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="localforge up")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--data-dir")
+    parser.add_argument("--update", action="store_true")
+    asked = parser.parse_args(arguments)
+    overrides: dict[str, dict[str, object]] = {}
+    if asked.port is not None:
+        overrides["edge"] = {"port": asked.port}
+    if asked.data_dir is not None:
+        overrides["up"] = {"data_dir": asked.data_dir}
+    try:
+        run_up(asked.config, overrides, update=asked.update)
+    except LocalforgeError as exc:
+        fail(exc.message)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -25,6 +25,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...]
     environment: Mapping[str, str]
     """All of it: nothing is inherited, so that a child gets no secret that is not its own."""
+    descriptors: tuple[int, ...] = ()
+    """Open files that it gets, under the same numbers."""
     ready: Probe | None = None
     """Asked until true; None: the child calls `notify_ready` itself."""
     ready_timeout_s: float = 30
@@ -134,7 +136,8 @@ class Child:
         try:
             try:
                 environment[READY_FD] = str(told)
-                process = await ChildProcess.spawn(spec.args, environment, self._log.feed, (told,))
+                passed = (told, *spec.descriptors)
+                process = await ChildProcess.spawn(spec.args, environment, self._log.feed, passed)
             except OSError as exc:
                 reason = f"{exc.strerror or exc}: {spec.args[0]}"
                 raise ChildFailed(spec.name, reason, "") from exc

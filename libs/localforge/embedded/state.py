@@ -25,6 +25,8 @@ import msgspec
 from localforge.embedded.process import ProcessId
 from localforge.errors import ConfigError
 
+EFFECTIVE_FILE = "config.json"
+"""The complete configuration of a running `localforge up`, written for its children."""
 _DIE_S = 5.0
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import math
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -11,12 +10,11 @@ from typing import Any
 import uvicorn
 
 from localforge.edge.protocol import EdgeProtocol
-from localforge.errors import ConfigError
+from localforge.embedded.listener import inherited, listen
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections (the `openai` client: 5 s), so that a request does not
 meet a connection that is just being closed."""
-BACKLOG = 2048
 _CANCELLED_S = 1.0
 _TICK_S = 1.0
 
@@ -26,6 +24,8 @@ async def serve_http(
     app: Any, host: str, port: int, *, grace_s: float = 10.0
 ) -> AsyncIterator[str]:
     """Serve while the context lasts; then stop accepting and finish what is in flight.
+
+    A process that was started with a listening socket serves that one.
 
     Args:
         app: ASGI 3; lifespan events are not sent.
@@ -39,7 +39,7 @@ async def serve_http(
     Raises:
         ConfigError: The port is in use, or the address is not one of this machine's.
     """
-    listener = _listen(host, port)
+    listener = inherited() or listen(host, port)
     config = uvicorn.Config(
         app,
         http=EdgeProtocol,
@@ -96,31 +96,6 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _TICK_S)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except OSError as exc:
-        raise ConfigError(f"`edge.host` = {host!r} is not an address: {exc.strerror}") from exc
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as exc:
-        listener.close()
-        if exc.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is in use; stop what uses it, or choose another port with "
-                "`--port` or `edge.port`",
-                code="port_in_use",
-            ) from exc
-        raise ConfigError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
-    listener.setblocking(False)
-    return listener
 
 
 def _url(listener: socket.socket) -> str:
