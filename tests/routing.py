@@ -113,6 +113,7 @@ def feedback(
     features: bytes | None = None,
     *,
     weight: float = 1.0,
+    source: str = "user",
     schema: str = SCHEMA,
 ) -> FeedbackGiven:
     """A verdict."""
@@ -122,6 +123,7 @@ def feedback(
         model=model,
         score=score,
         weight=weight,
+        source=source,
         feature_schema=schema,
         features=vector() if features is None else features,
     )

@@ -56,6 +56,10 @@ class Log:
             answer = outcome(name, chosen, tokens=int(tokens), total_s=tokens / 100)
             cost = tokens * PRICES[chosen] / 1e6
             self.learn(fold, "lf.outcome.local.b", msgspec.structs.replace(answer, cost_usd=cost))
+            # Every answer passes its checks, which must not be taken for verdicts.
+            passed = feedback(f"{name}:checks", chosen, 1.0, weight=0.1, source="checks")
+            passed = msgspec.structs.replace(passed, decision_id=name)
+            self.learn(fold, "lf.feedback.checks", passed)
             score = float(rng.random() < chance(chosen, x))
             self.learn(fold, "lf.feedback.user", feedback(name, chosen, score, x.tobytes()))
 

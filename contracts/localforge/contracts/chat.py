@@ -125,7 +125,8 @@ class FeedbackSubmitted(PublicContract, frozen=True, kw_only=True, tag="feedback
     """A user's verdict on one completion, on its way to the evaluator."""
 
     id: str
-    """Makes the verdict idempotent; a second one with the same id is ignored."""
+    """Makes the verdict idempotent; a second one with the same id is ignored. Of several on one
+    completion the first of each `source` counts."""
     completion_id: str
     score: float
     """0 (useless) to 1 (right)."""

@@ -7,6 +7,11 @@ from localforge.contracts.cards import Capability
 from localforge.contracts.chat import Usage
 from localforge.contracts.trust import Label, Seal
 
+CHECKS = "checks"
+"""`source` of a verdict that the checks of an answer's form have given."""
+SOUND = 1.0
+"""A model none of whose answers has failed its checks."""
+
 
 class Exclusion(msgspec.Struct, frozen=True, kw_only=True):
     """Why one model was not eligible."""
@@ -55,6 +60,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Standard deviation of that of one such answer; 0 in older logs, too."""
     utility: float = 0.0
     probability: float = 0.0
+    sound: float = SOUND
+    """Share of its recent answers that pass the checks of their form, 0 to 1; its quality is not
+    predicted above it."""
 
 
 class CascadePlan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

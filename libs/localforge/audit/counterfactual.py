@@ -126,6 +126,10 @@ class Counterfactual:
         if record.cascade is not None:
             self._skip("it was a cascade, whose choices are not of one model")
             return
+        if record.incumbent:
+            # The target might have begun the conversation with another, and stayed with that.
+            self._skip("it went on with a conversation, whose model the log had chosen before")
+            return
         logged = {c.model: c.probability for c in record.candidates}
         if not 0 < logged.get(record.chosen, 0.0) <= 1:
             self._skip("its record states no probability of what it chose")

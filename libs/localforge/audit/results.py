@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from localforge.contracts.chat import Usage
-from localforge.contracts.facts import FeedbackGiven, OutcomeObserved
+from localforge.contracts.facts import CHECKS, FeedbackGiven, OutcomeObserved
 
 SECONDS_PER_HOUR = 3600
 
@@ -83,8 +83,11 @@ class Results:
         result.answered |= fact.status == "ok"
 
     def feedback(self, fact: FeedbackGiven) -> None:
-        """Take a verdict; several of one decision are averaged by weight."""
-        if not (0 <= fact.score <= 1 and 0 < fact.weight <= 1):
+        """Take a verdict; several of one decision are averaged by weight.
+
+        What checks say is none: nearly every answer passes, and would count as a good one.
+        """
+        if fact.source == CHECKS or not (0 <= fact.score <= 1 and 0 < fact.weight <= 1):
             return
         if self._new(f"f {fact.feedback_id}"):
             result = self._of(fact.decision_id)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from localforge.contracts.facts import DecisionMade, FeedbackGiven, ShadowDecided
+from localforge.contracts.facts import CHECKS, DecisionMade, FeedbackGiven, ShadowDecided
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import DECISION_PREFIX, FEEDBACK_PREFIX, SHADOW
 
@@ -148,6 +148,8 @@ class ShadowComparison:
 
     def _judge(self, verdict: FeedbackGiven) -> None:
         agreed = self._agreed.get(verdict.decision_id)
+        if verdict.source == CHECKS:
+            return
         if agreed is not None and 0 <= verdict.score <= 1 and 0 < verdict.weight <= 1:
             self._scores[agreed][0] += verdict.weight * verdict.score
             self._scores[agreed][1] += verdict.weight

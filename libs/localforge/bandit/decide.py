@@ -119,6 +119,7 @@ class _Forecast(msgspec.Struct, frozen=True, gc=False):
     utility: float
     doubt: float
     """Standard deviation that exploration goes by; not recorded, a replay computes it again."""
+    sound: float
 
 
 def _expenses(inputs: DecisionMade, learner: Learner) -> list[_Expense]:
@@ -163,6 +164,7 @@ def _predict(
             for offer in offers
         ],
         learner.design(inputs.feature_schema, inputs.features),
+        [learner.soundness.tried(offer.model) for offer in offers],
     )
     cost_weight, latency_weight = inputs.cost_weight, inputs.latency_weight
     incumbent, switching_cost = inputs.incumbent, inputs.switching_cost
@@ -170,7 +172,8 @@ def _predict(
     for offer, expense, mean, std, seen, doubt in zip(
         offers, expenses, qualities, stds, evidence, doubts, strict=True
     ):
-        quality = mean if 0.0 < mean < 1.0 else min(max(mean, 0.0), 1.0)
+        sound = learner.soundness.share(offer.model)
+        quality = mean if 0.0 < mean < sound else min(max(mean, 0.0), sound)
         loss = (
             cost_weight * expense.cost_usd
             + latency_weight * expense.latency_s
@@ -178,7 +181,7 @@ def _predict(
         )
         if not loss < MOST:
             loss = _bounded(loss)
-        forecasts.append(_Forecast(quality, std, seen, quality - loss, doubt))
+        forecasts.append(_Forecast(quality, std, seen, quality - loss, doubt, sound))
     return forecasts
 
 
@@ -244,6 +247,7 @@ def _candidate(
         latency_std=expense.latency_std,
         utility=forecast.utility,
         probability=probability,
+        sound=forecast.sound,
     )
 
 

@@ -9,10 +9,11 @@ from localforge.bandit.learner import Learner
 from localforge.bandit.ridge import Vector
 from localforge.bandit.shipped import ShippedPrior
 from localforge.bandit.state import canonical_parts, hash_parts
-from localforge.contracts.facts import FeedbackGiven, OutcomeObserved, StateImported
+from localforge.contracts.facts import CHECKS, FeedbackGiven, OutcomeObserved, StateImported
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX, STATE_IMPORT
 from localforge.errors import StateError
+from localforge.scoring.verdict import FAILED_BELOW
 
 FACT_SUBJECTS = (f"{OUTCOME_PREFIX}.>", f"{FEEDBACK_PREFIX}.>", STATE_IMPORT)
 """What a fold reads of the stream."""
@@ -150,17 +151,23 @@ class Fold:
         return self._learn_score(fact, z)
 
     def _learn_score(self, fact: FeedbackGiven, z: Vector) -> Applied:
-        learn_check(self.learner.checked, fact)
+        learner = self.learner
+        learn_check(learner.checked, fact)
+        if fact.source == CHECKS:
+            failed = fact.score < FAILED_BELOW
+            learner.soundness.learn(fact.model, fact.weight if failed else 0.0)
+            return Applied.LEARNED
         credited: tuple[Credit, ...] = (Credit(fact.model, fact.score),)
         if fact.cascade is not None and fact.weight >= TRUSTED:
             try:
-                credited = learn_score(self.learner.cascade, fact)
+                credited = learn_score(learner.cascade, fact)
             except (ValueError, LookupError):
                 return Applied.NUMBERS
         for credit in credited:
-            self.learner.arms.learn(
+            if learner.arms.learn(
                 credit.model, z, credit.score, fact.weight, noticed=credit.noticed
-            )
+            ):
+                learner.soundness.forget(credit.model)
         return Applied.LEARNED
 
     def _take_import(self, fact: StateImported) -> Applied:

@@ -25,7 +25,13 @@ from localforge.bandit.ids import RecentIds
 from localforge.bandit.price_curve import HIGHEST, LOWEST, PriceCurve
 from localforge.bandit.running import RunningMean
 from localforge.config.sections import GoalConfig
-from localforge.contracts.facts import DecisionMade, FeedbackGiven, Forecast, OutcomeObserved
+from localforge.contracts.facts import (
+    CHECKS,
+    DecisionMade,
+    FeedbackGiven,
+    Forecast,
+    OutcomeObserved,
+)
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX
 
@@ -45,10 +51,12 @@ BIAS_WEIGHT, BIAS_FADING = 1000.0, 1 / 5000
 """How firmly predictions are believed to be right on the mean, in verdicts; least share of one."""
 TRUSTED = 0.025
 """Standard error of a mean score from which on a model's predictions are trusted: 400 verdicts."""
+LONGEST_GAP = 10.0
+"""Mean gaps between two answers that one gap counts for at most."""
 PENDING = 4096
 """Answers that a verdict may still come for."""
 PER_THOUSAND = "1000 requests"
-CONTROLLER = "dual.v2"
+CONTROLLER = "dual.v3"
 """Name and version of the arithmetic: a change of it is a new version."""
 MOST = 1e9
 """Forecasts beyond this are not believed."""
@@ -224,7 +232,10 @@ class GoalController:
             self.period = period_of(self.goal.per, now)
             self.spent_usd = fact.cost_usd
         if self.last_at:
-            self.gap.update(max(now - self.last_at, 0.0))
+            # A night without requests is no pace: counted in full it would set the price of a
+            # thousand answers of the morning.
+            longest = LONGEST_GAP * self.gap.mean or math.inf
+            self.gap.update(min(max(now - self.last_at, 0.0), longest))
         self.last_at = max(now, self.last_at)
         begin, end = self.period
         pace = amount / (end - begin)
@@ -286,7 +297,7 @@ class GoalController:
         where it was drawn, and weighting those by one over the propensity has a standard error
         above what is to be corrected (docs/learning.md).
         """
-        if not (0 <= fact.score <= 1 and 0 < fact.weight <= 1):
+        if fact.source == CHECKS or not (0 <= fact.score <= 1 and 0 < fact.weight <= 1):
             return
         if not self.ids.add(f"feedback {fact.feedback_id}"):
             return

@@ -15,6 +15,7 @@ from localforge.bandit.cascade import Cascade, Chain, Credit, Plan, Rates, Verdi
 from localforge.bandit.checked import Checked, Estimate, is_accepted
 from localforge.bandit.learner import Learner
 from localforge.contracts.facts import (
+    CHECKS,
     Candidate,
     CascadePlan,
     CascadeResult,
@@ -27,8 +28,6 @@ COMPARABLE_TOKENS = 64.0
 """Longer answers are hardly ever the same, however right both are."""
 CHEAP = 0.5
 """Share of the last model's predicted cost that one of the pair may have."""
-CHECKS_SOURCE = "checks"
-"""Of a verdict that checks have given."""
 TRUSTED = 0.5
 """Verdicts of less weight say whether an answer is broken, not whether it is good."""
 
@@ -122,7 +121,7 @@ def learn_check(checked: Checked, fact: FeedbackGiven) -> None:
         fact: With its score in [0, 1]. Where answers were compared it teaches nothing: those that
             were delivered then had passed another test.
     """
-    if fact.source == CHECKS_SOURCE:
+    if fact.source == CHECKS:
         if fact.score < FAILED_BELOW:
             checked.note_failure(fact.decision_id, fact.model)
     elif fact.weight >= TRUSTED and fact.cascade is None:

@@ -11,6 +11,7 @@ from localforge.bandit.checked import Checked
 from localforge.bandit.quality import QualityRegressor
 from localforge.bandit.ridge import RidgeArms, Vector
 from localforge.bandit.shipped import ShippedPrior, trained_from
+from localforge.bandit.soundness import Soundness
 from localforge.bandit.usage import MeanTable, UsageModel
 from localforge.errors import StateError
 
@@ -47,7 +48,9 @@ class Learner:
         self.cascade = Cascade(width=1.0, seed=0)
         """What pairs of answers say; a decision draws with its own parameters."""
         self.checked = Checked()
-        """What the form of an answer says."""
+        """What the form of an answer says of its quality."""
+        self.soundness = Soundness()
+        """How many answers have a sound form."""
         unseen_from = None if prior else trained_from(feature_schema)
         self.read = functools.lru_cache(maxsize=RECENT)(
             functools.partial(_read, self.arms, unseen_from)
@@ -62,7 +65,7 @@ class Learner:
 
     @property
     def tables(self) -> tuple[MeanTable, ...]:
-        """Every table of means, in a fixed order: beside `arms`, `cascade`, `checked`."""
+        """Every table of means, in a fixed order: the state beside the parts above."""
         return (*self.usage.tables, *self.billing.tables)
 
     @property

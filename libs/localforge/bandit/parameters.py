@@ -5,14 +5,25 @@ from collections.abc import Callable
 
 import msgspec
 
-from localforge.bandit import belief, billing, cascade, checked, drift, ladder, prior, ridge, usage
+from localforge.bandit import (
+    belief,
+    billing,
+    cascade,
+    checked,
+    drift,
+    ladder,
+    prior,
+    ridge,
+    soundness,
+    usage,
+)
 from localforge.bandit.policies import DEFAULT, POLICIES, Outlook
 from localforge.config import RouterConfig
 from localforge.scoring.verdict import FAILED_BELOW
 
-LEARNER = "levels.v5"
+LEARNER = "levels.v6"
 """Name and version of the learners' arithmetic; a state of another one is not read."""
-VERSION = "v5"
+VERSION = "v6"
 """Of the policies: a change of a rule or of a learner's arithmetic is a new version."""
 
 CONSTANTS_HASH = hashlib.blake2b(
@@ -26,7 +37,6 @@ CONSTANTS_HASH = hashlib.blake2b(
             ridge.SURPRISE,
             ridge.LEVEL_DOUBT,
             ridge.SLOPE_DOUBT,
-            ridge.FIRM,
             drift.DELTA,
             drift.LONGEST,
             drift.KEPT,
@@ -54,6 +64,11 @@ CONSTANTS_HASH = hashlib.blake2b(
             FAILED_BELOW,
             checked.LATEST,
             checked.MAX_MODELS,
+            soundness.FADING,
+            soundness.PRIOR,
+            soundness.TRIED,
+            soundness.KEPT,
+            soundness.MAX_MODELS,
             usage.FADING,
             usage.BLEND,
             usage.MAX_KEYS,

@@ -52,8 +52,6 @@ what is found out of a level is of use for every later request."""
 SLOPE_DOUBT = 0.3
 """The same for the doubt about what sets one request apart: of use for requests like it only. The
 diagonal that it is taken from leaves out what the columns have in common, too."""
-FIRM = 0.5
-"""Scores of less weight say nothing of drift."""
 MAX_ARMS = 256
 _GROWTH = 8
 _ALIGN = 8
@@ -130,7 +128,11 @@ class RidgeArms:
         return np.zeros(self.size)
 
     def predict(
-        self, models: Sequence[str], levels: Sequence[Level], z: Vector
+        self,
+        models: Sequence[str],
+        levels: Sequence[Level],
+        z: Vector,
+        tried: Sequence[float] = (),
     ) -> tuple[list[float], list[float], list[float], list[float]]:
         """Return mean, its standard deviation, evidence, and worth of trying of each model.
 
@@ -141,6 +143,8 @@ class RidgeArms:
             models: Names, known or not.
             levels: What their cards let expect.
             z: From `design` or `blank`.
+            tried: How much each was tried beside its evidence, in scores; lessens the worth of
+                trying it and nothing else.
         """
         rows = [self._rows.get(model, -1) for model in models]
         expected = [
@@ -155,7 +159,9 @@ class RidgeArms:
         untried = float(z.dot(z)) / self.ridge if -1 in rows else 0.0
         shared = products[0] * SHARE_WEIGHT
         means, stds, evidence, doubts = [], [], [], []
-        for model, row, (score, weight, caution) in zip(models, rows, expected, strict=True):
+        for model, row, (score, weight, caution), further in zip(
+            models, rows, expected, tried or (0.0,) * len(models), strict=True
+        ):
             if row < 0:
                 seen = residual = slope = 0.0
                 spread = untried
@@ -174,6 +180,7 @@ class RidgeArms:
             unsettled = NOISE / (firm + seen)
             stds.append(math.sqrt(spread + unsettled))
             evidence.append(seen)
+            unsettled = NOISE / (firm + seen + further)
             doubts.append(math.sqrt(SLOPE_DOUBT * spread + LEVEL_DOUBT * unsettled))
         return means, stds, evidence, doubts
 
@@ -202,7 +209,7 @@ class RidgeArms:
         self.learned_at[row] = self.updates
         # Not minus the level, which follows the scores and would hide the change.
         error = (score if noticed is None else noticed) - base - slope
-        if weight >= FIRM and self.detectors[row].update(error):
+        if self.detectors[row].update(error):
             self._reset(row)
             self.drifts[row] += 1
             return True

@@ -16,6 +16,7 @@ from localforge.bandit.checked import CheckedState
 from localforge.bandit.ids import RecentIds
 from localforge.bandit.learner import Learner
 from localforge.bandit.parameters import CONSTANTS_HASH, LEARNER
+from localforge.bandit.soundness import SoundnessEntry
 from localforge.bandit.usage import MeanEntry
 
 FORMAT = 2
@@ -52,6 +53,7 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True):
     """How many ids are remembered."""
     beliefs: tuple[BeliefState, ...] = ()
     checked: CheckedState = CheckedState()
+    soundness: tuple[SoundnessEntry, ...] = ()
     failing: tuple[int, ...] = ()
     """Hashes of the answers whose failed checks wait for a verdict, oldest first."""
     prior: str = ""
@@ -93,6 +95,7 @@ def canonical_parts(
         ids=len(remembered),
         beliefs=learner.cascade.state(),
         checked=learner.checked.state(),
+        soundness=learner.soundness.state(),
         failing=tuple(failing.array().tolist()),
     )
     arrays = (np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arms.arrays())

@@ -233,7 +233,10 @@ class UsageModel:
             return False
         length_keys = (EVERYTHING, *_length_keys(outcome.model, outcome.domain))
         # An answer cut at the caller's bound only says that it would have been at least so long.
-        if outcome.finish_reason != "length" or tokens > self.lengths.blend(length_keys)[0]:
+        is_cut = outcome.finish_reason == "length"
+        # Embeddings have no end and no length.
+        has_length = tokens > 0 or outcome.finish_reason != ""
+        if has_length and not (is_cut and tokens <= self.lengths.blend(length_keys)[0]):
             self.lengths.update(length_keys, float(tokens))
         speed_keys = (EVERYTHING, (outcome.backend, ""), (outcome.backend, outcome.model))
         # Without a first-token time of its own the whole span is put down to the tokens.

@@ -100,7 +100,8 @@ class EvaluatorService:
                 code="invalid_model",
             )
         return FeedbackGiven(
-            feedback_id=f"{decision.decision_id}:user:{submitted.id}",
+            # Whoever says it again, or otherwise, says it in vain: an answer is one observation.
+            feedback_id=f"{decision.decision_id}:{submitted.source}",
             decision_id=decision.decision_id,
             model=model,
             score=submitted.score,

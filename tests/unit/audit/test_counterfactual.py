@@ -7,7 +7,7 @@ from localforge.audit.counterfactual import Counterfactual
 from localforge.audit.policies import TargetPolicy
 from localforge.bandit import Fold
 from localforge.config import BackendConfig, Config, ModelConfig, Weights
-from localforge.contracts.facts import FeedbackGiven
+from localforge.contracts.facts import DecisionMade, FeedbackGiven
 from tests.routing import DIM, NOW, SCHEMA, card, outcome, route_call, service
 
 CARDS = (
@@ -314,3 +314,37 @@ def test_the_direct_model_is_what_was_predicted_before_the_answer():
 
     # Nothing was learnt of these features by any decision, so all predictions are the priors.
     assert {row.predicted[0] for row in running._rows} == {0.7, 0.6}
+
+
+def test_later_turns_of_a_conversation_are_not_judged():
+    stream = log(40)
+    sequence, subject, data = stream[0]
+    later = msgspec.structs.replace(DecisionMade.decode(data), incumbent="dear")
+    stream[0] = (sequence, subject, later.encode())
+
+    report = judge(stream)
+
+    (reason,) = report.not_judged
+    assert report.judged == 39
+    assert "went on with a conversation" in reason
+
+
+def test_answers_that_passed_their_checks_are_not_judged_to_be_good():
+    stream = log(300, scored=lambda *_: False)
+    for sequence, _, data in [m for m in stream if m[1].startswith("lf.decision.")]:
+        made = DecisionMade.decode(data)
+        passed = FeedbackGiven(
+            feedback_id=f"{made.decision_id}:checks",
+            decision_id=made.decision_id,
+            model=made.chosen,
+            score=1.0,
+            weight=0.1,
+            source="checks",
+        )
+        stream.append((len(stream) + sequence, "lf.feedback.checks", passed.encode()))
+
+    quality, cost, *_ = judge(stream).metrics
+
+    assert quality.refused
+    assert quality.overlap.decisions == 0
+    assert not cost.refused

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -96,6 +97,43 @@ def test_spending_per_hour_comes_out_whatever_the_traffic(seed):
     assert len(whole) >= 8
     assert np.mean(whole) == pytest.approx(2.0, rel=0.05)
     assert max(whole) <= 2.0 * 1.10
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("usd", "per"), [(2.0, "hour"), (16.0, "day")])
+def test_a_night_without_requests_is_not_spent_in_the_morning(seed, usd, per):
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    controller = GoalController(Goal(spend_usd=usd, per=per))
+    working = world(seed, 100_000)
+    number = itertools.count()
+    most = []
+    midnight = START // 86_400 * 86_400
+    for day in range(1, 4):
+        begin = now = midnight + day * 86_400 + 8 * 3600
+        hours = [0.0] * 9
+        while (now := now + rng.exponential(2.0)) < begin + 8 * 3600:
+            model = best(next(working), controller.cost_weight(0.0))
+            hours[int(now - begin) // 3600] += PRICES[model]
+            answer = observed(next(number), model, cost_usd=PRICES[model], at=now)
+            controller.observe(answer)
+        most.append(max(hours))
+
+    print(most)
+    # What the first day's hours cost at most, later ones may not cost much more.
+    assert max(most[1:]) <= 1.15 * most[0]
+
+
+def test_what_checks_say_moves_no_goal():
+    controller = GoalController(Goal(min_quality=0.8))
+    answer = observed(1, "small", predicted={"small": 0.7, "large": 0.9})
+    controller.observe(answer)
+    before = goal_hash(controller)
+
+    checks = msgspec.structs.replace(verdict(1, "small", 1.0), source="checks", weight=0.1)
+    controller.observe(checks)
+
+    assert goal_hash(controller) == before
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -189,3 +190,16 @@ def test_a_table_is_restored_with_its_spread():
     again.restore(table.entries())
 
     assert again.blend([("m", "")]) == table.blend([("m", "")])
+
+
+def test_embeddings_say_nothing_of_how_long_answers_are():
+    usage = UsageModel()
+    for number in range(40):
+        usage.learn(outcome(f"o{number}", "chat", tokens=400))
+    before = predict(usage, "new").tokens
+
+    for number in range(140):
+        embedded = outcome(f"e{number}", "embedder", tokens=0)
+        usage.learn(msgspec.structs.replace(embedded, finish_reason=""))
+
+    assert predict(usage, "new").tokens == before

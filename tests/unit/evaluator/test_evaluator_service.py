@@ -49,7 +49,7 @@ def submitted(**changes: Any) -> FeedbackSubmitted:
 def test_a_users_verdict_carries_the_decisions_features_and_full_weight() -> None:
     given = SERVICE.user_feedback(submitted(), DECISION, now=9.0)
 
-    assert given.feedback_id == "d1:user:f1"
+    assert given.feedback_id == "d1:user"
     assert (given.decision_id, given.model, given.score, given.weight) == ("d1", "small", 0.25, 1.0)
     assert (given.features, given.feature_schema, given.propensity) == (
         DECISION.features,
