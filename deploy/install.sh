@@ -15,6 +15,7 @@ echo "Installing into .venv; the first time this downloads about 350 MB, the mod
 if [ ! -x .venv/bin/python ]; then
   python=$(uv run --no-project --quiet --python ">=3.11" python deploy/quickest_python.py)
   uv venv --quiet --clear --python "$python" .venv
+  echo "It runs on $(.venv/bin/python -V), $python."
 fi
 uv pip install --python .venv/bin/python --no-deps --require-hashes -r requirements.lock
 uv pip install --python .venv/bin/python --no-deps --quiet -e .

@@ -1,15 +1,14 @@
-"""Print the Python to make `.venv` with: of the version that uv would take, the quickest here.
+"""Print the Python to make `.venv` with: of the version that runs this, the quickest that is here.
 
 The same version is often installed twice. One that was built without profile-guided optimisation,
 as pyenv builds them unless told otherwise, takes a quarter more CPU for everything that is written
-in Python. Needs `uv` on the PATH and nothing else.
+in Python. Run it with the Python that uv takes; needs `uv` on the PATH and nothing else.
 """
 
 import json
 import os
 import subprocess
 import sys
-from typing import Any
 
 WANTED = ">=3.11"
 CLEARLY = 0.9
@@ -40,25 +39,24 @@ print(min(timed() for _ in range(7)))
 """
 
 
-def installed() -> list[str]:
-    """Return the interpreters of the version that uv would take, its own choice first."""
+def same_version(own: str) -> list[str]:
+    """Return the interpreters of this one's version, this one first.
+
+    Args:
+        own: Path of this interpreter.
+    """
     command = ["uv", "python", "list", "--only-installed", "--output-format", "json", WANTED]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
+    found = {os.path.realpath(own): own}
     try:
-        pythons = json.loads(done.stdout)
-    except ValueError:
-        return []
-    found: dict[str, str] = {}
-    for python in pythons:
-        same = _minor(python) == _minor(pythons[0])
-        if same and (python["implementation"], python["variant"]) == ("cpython", "default"):
-            found.setdefault(os.path.realpath(python["path"]), python["path"])
+        for python in json.loads(done.stdout):
+            parts = python["version_parts"]
+            same = (parts["major"], parts["minor"]) == sys.version_info[:2]
+            if same and (python["implementation"], python["variant"]) == ("cpython", "default"):
+                found.setdefault(os.path.realpath(python["path"]), python["path"])
+    except (ValueError, KeyError, TypeError):
+        return [own]  # another uv, with another list
     return list(found.values())
-
-
-def _minor(python: dict[str, Any]) -> tuple[int, int]:
-    parts = python["version_parts"]
-    return parts["major"], parts["minor"]
 
 
 def seconds(python: str) -> float:
@@ -72,13 +70,11 @@ def seconds(python: str) -> float:
 
 
 def choose(pythons: list[str]) -> str:
-    """Return the first one, unless another one is clearly quicker; what uv shall find when none."""
-    if len(pythons) < 2:
-        return pythons[0] if pythons else WANTED
+    """Return the first one, unless another one is clearly quicker."""
     times = {python: seconds(python) for python in pythons}
     first, quickest = pythons[0], min(pythons, key=times.__getitem__)
     return quickest if times[quickest] < CLEARLY * times[first] else first
 
 
 if __name__ == "__main__":
-    sys.stdout.write(choose(installed()) + "\n")
+    sys.stdout.write(choose(same_version(sys.executable)) + "\n")

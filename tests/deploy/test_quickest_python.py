@@ -68,32 +68,34 @@ def test_a_real_one_is_timed(script: ModuleType) -> None:
     assert 0 < script.seconds(sys.executable) < 10
 
 
-def test_only_builds_of_the_version_that_uv_would_take_are_compared(
+def test_only_builds_of_the_version_that_runs_it_are_compared(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, newer, free, pypy = pythons(tmp_path, dict.fromkeys("abcde", "1"))
+    own, second, newer, free, pypy = pythons(tmp_path, dict.fromkeys("abcde", "1"))
     link = tmp_path / "link"
-    link.symlink_to(first)
+    link.symlink_to(own)
+    minor = sys.version_info[1]
     uv_that_lists(
         tmp_path,
         [
-            entry(first, "3.12.4"),
-            entry(str(link), "3.12.4"),
-            entry(newer, "3.13.0"),
-            entry(second, "3.12.1"),
-            entry(free, "3.12.4", variant="freethreaded"),
-            entry(pypy, "3.12.0", implementation="pypy"),
+            # uv lists the newest first, whichever it would take.
+            entry(newer, f"3.{minor + 1}.0"),
+            entry(second, f"3.{minor}.99"),
+            entry(str(link), f"3.{minor}.4"),
+            entry(free, f"3.{minor}.4", variant="freethreaded"),
+            entry(pypy, f"3.{minor}.0", implementation="pypy"),
         ],
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    assert script.installed() == [first, second]
+    assert script.same_version(own) == [own, second]
 
 
-def test_without_one_uv_is_told_what_to_look_for(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("listed", [[], [{"path": "/x"}], {"no": "list"}])
+def test_without_a_list_it_is_the_one_that_runs_it(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: Any
 ) -> None:
-    uv_that_lists(tmp_path, [])
+    uv_that_lists(tmp_path, listed)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
-    assert script.choose(script.installed()) == ">=3.11"
+    assert script.choose(script.same_version(sys.executable)) == sys.executable

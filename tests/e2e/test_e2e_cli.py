@@ -259,6 +259,23 @@ def test_one_key_that_cannot_be_resolved_keeps_no_other_change_from_its_place(
     assert "NOWHERE_TO_BE_FOUND is not set" in line
 
 
+def test_what_needs_a_restart_is_named_and_ends_nothing(small: Stack):
+    before, config = small.runtime["children"], small.config.read_text()
+    small.config.write_text(
+        config.replace("[up]", "[up]\ntogether = []", 1)
+        if "[up]" in config
+        else config + "\n[up]\ntogether = []\n"
+    )
+    try:
+        line = _refused(small.cli("reload"))
+    finally:
+        small.config.write_text(config)
+        _fine(small.cli("reload"))
+
+    assert "`up.together` is read at the start only" in line
+    assert small.runtime["children"] == before
+
+
 async def test_a_wrong_configuration_is_not_taken(small: Stack):
     before, config = small.runtime["children"], small.config.read_text()
     small.config.write_text(config + "\n[nonsense]\n")
@@ -329,7 +346,10 @@ def test_validate_shows_what_a_configuration_means(small: Stack):
         ("[edge]\nprot = 1", "`edge.prot`: there is no such key; did you mean `port`?"),
         ('[edge]\nport = "x"', "`edge.port`: expected a whole number, got text of 1"),
         ("[edge", "not valid TOML"),
-        ('[aliases]\na = "b"', "alias `a` points at `b`, which no backend has"),
+        (
+            BACKEND.format(name="x", zone="local", url="http://x/v1") + '[aliases]\na = "b"',
+            "alias `a` points at `b`, which no backend has",
+        ),
         (
             BACKEND.format(name="x", zone="local", url="nowhere"),
             "it begins with neither http",

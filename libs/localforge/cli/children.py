@@ -104,8 +104,7 @@ class Children:
 
     def environment(self, config: Config, redis_url: str, *users: str) -> dict[str, str]:
         """Return what one child gets: of ours its own passwords and the configuration only."""
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment |= _ONE_THREAD
+        environment = plain_environment()
         environment["LOCALFORGE_CONFIG"] = str(self._data.path / EFFECTIVE_FILE)
         if not config.redis.url:
             environment[REDIS_URL] = redis_url
@@ -119,6 +118,11 @@ class Children:
         return environment
 
 
+def plain_environment() -> dict[str, str]:
+    """Return what a child gets that needs nothing of ours."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | _ONE_THREAD
+
+
 def command(*arguments: str) -> tuple[str, ...]:
     """Return what runs `localforge` with this interpreter."""
     return _run("main", *arguments)
@@ -126,7 +130,7 @@ def command(*arguments: str) -> tuple[str, ...]:
 
 def supervisor(*arguments: str) -> tuple[str, ...]:
     """Return what supervises everything else, without the command line's libraries."""
-    return _run("up", *arguments)
+    return _run("supervisor", *arguments)
 
 
 def keep_registry() -> tuple[str, ...]:
@@ -140,7 +144,8 @@ def serve(*arguments: str) -> tuple[str, ...]:
 
 
 def _run(module: str, *arguments: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", f"localforge.cli.{module}", *arguments)
+    # Without -P a file in the working directory could take a library's place.
+    return (sys.executable, "-P", "-m", f"localforge.cli.{module}", *arguments)
 
 
 def _secrets(*references: str) -> dict[str, str]:

@@ -148,7 +148,7 @@ def add(
     config: ConfigOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Register a model of a configured backend, at once and until it is removed.
+    """Register a model of a configured backend, within a second and until it is removed.
 
     Also replaces what the configuration or the backend says of a model of that name.
 
@@ -295,7 +295,7 @@ async def _probe(config: Config, model: str, backend: str) -> "list[ProbeAnswer]
 
 @app.command()
 def disable(model: ModelArgument, config: ConfigOption = None) -> None:
-    """Take a model out of every decision, at once and until it is enabled again.
+    """Take a model out of every decision, within a second and until it is enabled again.
 
     Example: localforge models disable gpt-4o
     """

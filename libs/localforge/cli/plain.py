@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 BOLD_GREEN, BOLD_RED, DIM = "1;32", "1;31", "2"
 
@@ -14,8 +15,10 @@ def say(text: str, style: str = "", rest: str = "") -> None:
         style: How that looks on a terminal; empty means as usual.
         rest: The rest of it, as usual.
     """
-    sys.stdout.write(f"{_styled(text, style, is_terminal=sys.stdout.isatty())}{rest}\n")
-    sys.stdout.flush()
+    # A reader that has gone away is no reason to stop.
+    with suppress(OSError):
+        sys.stdout.write(f"{_styled(text, style, is_terminal=sys.stdout.isatty())}{rest}\n")
+        sys.stdout.flush()
 
 
 def fail(message: str) -> None:
@@ -25,7 +28,8 @@ def fail(message: str) -> None:
 
 
 def _styled(text: str, style: str, *, is_terminal: bool) -> str:
-    """Respect https://no-color.org."""
-    if not style or not is_terminal or os.environ.get("NO_COLOR"):
+    """Respect https://no-color.org, and terminals without styles."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
+    if not style or not is_terminal or plain:
         return text
     return f"\x1b[{style}m{text}\x1b[0m"

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from localforge.config import Config
 from localforge.embedded import ChildSpec, DataDir
 from localforge.embedded.reports import REPORT_FILE, SUMMARY_FILE, wait_for_report
@@ -16,6 +18,8 @@ CHILD_S = 20.0
 """For one process to read the configuration again."""
 ALL_S = 150.0
 """For everything, new executors included, which may have models to load."""
+_AT_START = ("edge", "nats", "redis", "seal", "telemetry", "up")
+"""Sections that are read at the start only."""
 
 
 def reload_running(config: Config) -> tuple[str, ...]:
@@ -39,6 +43,24 @@ def reload_running(config: Config) -> tuple[str, ...]:
             f"`localforge up` has not said within {ALL_S:g} s what came of the reload; see its log"
         )
     return report.problems
+
+
+def without_restart(running: Config, asked: Config, wanted: Config) -> tuple[Config, list[str]]:
+    """Return what of a changed configuration can be taken over, and what cannot, in words.
+
+    Args:
+        running: What is in force.
+        asked: What was read at the start.
+        wanted: What is read now.
+    """
+    problems = [
+        f"`{section}.{field}` is read at the start only: restart `localforge up`"
+        for section in _AT_START
+        for field in getattr(wanted, section).__struct_fields__
+        if getattr(getattr(wanted, section), field) != getattr(getattr(asked, section), field)
+    ]
+    kept = {section: getattr(running, section) for section in _AT_START}
+    return msgspec.structs.replace(wanted, **kept), problems
 
 
 async def children_reports(specs: Iterable[ChildSpec], asked_at: float) -> list[str]:

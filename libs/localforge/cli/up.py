@@ -1,33 +1,45 @@
 """`localforge up`: the servers, the services and one executor per backend, supervised.
 
 This process lives as long as all of them, so it holds no library that it needs only at the start:
-the command line makes way for it, and Redis is spoken to by a process of its own.
-Run as `python -m localforge.cli.up [--config FILE] [--port N] [--data-dir DIR] [--update]`.
+the command line makes way for it (`localforge.cli.supervisor`), and Redis is spoken to by a process
+of its own.
 """
 
-import argparse
 import asyncio
 import json
 import os
 import signal
 import socket
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from localforge.bus.permissions import executor_user, permissions
-from localforge.cli.children import READY_S, Children, command, keep_registry
+from localforge.cli.children import (
+    READY_S,
+    Children,
+    command,
+    keep_registry,
+    plain_environment,
+)
 from localforge.cli.discover import find_backends
-from localforge.cli.plain import BOLD_GREEN, DIM, fail, say
+from localforge.cli.plain import BOLD_GREEN, DIM, say
 from localforge.cli.registered import Wanted
-from localforge.cli.reloading import children_reports
-from localforge.config import BackendConfig, Config, RedisConfig, check_environment, load
+from localforge.cli.reloading import children_reports, without_restart
+from localforge.cli.terminal import watch_terminal
+from localforge.config import (
+    DEFAULT_FILE,
+    BackendConfig,
+    Config,
+    RedisConfig,
+    check_environment,
+    load,
+)
 from localforge.embedded import (
     ChildFailed,
     ChildSpec,
@@ -46,6 +58,7 @@ from localforge.embedded import (
 from localforge.embedded.listener import listen
 from localforge.embedded.redis_acl import acl_users
 from localforge.embedded.reports import SUMMARY_FILE, write_report
+from localforge.embedded.stand_in import StandIn
 from localforge.embedded.state import EFFECTIVE_FILE, write_private
 from localforge.errors import ConfigError, LocalforgeError
 from localforge.lean import settle_memory
@@ -58,7 +71,7 @@ def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = Fa
     """Run until Ctrl-C.
 
     Args:
-        path: The configuration file; None for defaults.
+        path: The configuration file; None for ./localforge.toml, now or whenever it is there.
         overrides: From the command line.
         update: Change streams and consumers that differ from what this program wants.
 
@@ -68,14 +81,15 @@ def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = Fa
     """
 
     def read() -> Config:
-        return _complete(load(path, os.environ, overrides))
+        default = Path(DEFAULT_FILE)
+        found = path or (default if default.exists() else None)
+        return _complete(load(found, os.environ, overrides))
 
     config = read()
     check_environment(config, os.environ)
     data = DataDir(Path(config.up.data_dir))
-    with listen(config.edge.host, config.edge.port) as listener, data.lock():
-        edge = msgspec.structs.replace(config.edge, port=listener.getsockname()[1])
-        config = msgspec.structs.replace(config, edge=edge)
+    # The lock first: that another one runs on this data says more than that its port is taken.
+    with data.lock(), listen(config.edge.host, config.edge.port) as listener:
         instance = Instance(config, data, listener, read, update=update)
         forwarder = LogForwarder(level=config.telemetry.log_level)
         supervisor = Supervisor(forwarder, on_change=instance.on_change)
@@ -91,7 +105,7 @@ class Instance:
     """One running `localforge up`.
 
     Args:
-        config: Complete: with backends and a port.
+        config: Complete: with backends.
         data: Locked.
         listener: Where the edge is to listen; closed when `main` ends.
         read: Reads the configuration again, for a reload.
@@ -108,7 +122,9 @@ class Instance:
         update: bool,
     ) -> None:
         self._update = ("--update",) if update else ()
-        self._config = config
+        edge = msgspec.structs.replace(config.edge, port=listener.getsockname()[1])
+        self._asked = config
+        self._config = msgspec.structs.replace(config, edge=edge)
         self._data = data
         self._listener = listener
         self._read = read
@@ -119,18 +135,21 @@ class Instance:
         self._reload_asked = False
         self._nats_restarts = 0
         self._children = Children(data, listener)
-        self._has_terminal = _has_terminal()
+        self._stand_in = StandIn(listener)
 
     @property
     def base_url(self) -> str:
         """Where the edge listens."""
         edge = self._config.edge
         host = "127.0.0.1" if edge.host in ("0.0.0.0", "::") else edge.host  # noqa: S104
-        return f"http://{host}:{edge.port}"
+        return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
 
     def on_change(self, status: Mapping[str, ChildStatus]) -> None:
         """Keep what other commands read up to date."""
         self._processes = status
+        edge = next((child for name, child in status.items() if "edge" in name.split("+")), None)
+        if edge:
+            self._stand_in.edge_serves(serves=edge.is_ready)
         nats = status.get("nats")
         if nats and nats.is_ready and nats.restarts != self._nats_restarts:
             self._wake.set()
@@ -140,13 +159,16 @@ class Instance:
     async def main(self, supervisor: Supervisor) -> None:
         """Start everything, say so, then reload whenever asked to."""
         # Cancelled by a signal: nobody shall wait for an edge that does not come back.
-        with self._listener:
+        with self._listener, closing(self._stand_in):
             await self._run_all(supervisor)
 
     async def _run_all(self, supervisor: Supervisor) -> None:
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._ask_reload)
+        # A closed terminal sends the same signal as `localforge reload`, or none at all where
+        # somebody else leads its session.
+        watch_terminal(lambda: os.kill(os.getpid(), signal.SIGTERM))
         await self._data.end_leftovers()
         await self._start_servers(supervisor)
         await self._prepare()
@@ -161,14 +183,10 @@ class Instance:
             self._wake.clear()
             try:
                 await self._attend(supervisor)
-            except LocalforgeError as exc:
-                # What runs goes on running.
-                _say(f"failed: {exc.message}")
+            except Exception as exc:  # noqa: BLE001  # what runs goes on running
+                _say(f"failed: {_told(exc)}")
 
     def _ask_reload(self) -> None:
-        # A closed terminal sends the same signal as `localforge reload`.
-        if self._has_terminal and not _has_terminal():
-            os.kill(os.getpid(), signal.SIGTERM)
         self._reload_asked = True
         self._wake.set()
 
@@ -180,10 +198,11 @@ class Instance:
             await self._provision()
         if self._reload_asked:
             self._reload_asked = False
+            problems = ["it was broken off"]
             try:
                 problems = await self._apply(supervisor)
-            except LocalforgeError as exc:
-                problems = [exc.message]
+            except Exception as exc:
+                problems = [_told(exc)]
                 raise
             finally:
                 write_report(self._data.path / SUMMARY_FILE, problems)
@@ -217,15 +236,19 @@ class Instance:
         return acl_users(self._config.redis.prefix, backends, self._data.passwords(names))
 
     async def _keep_registry(self, **wanted: Any) -> None:
-        await self._run(keep_registry(), msgspec.json.encode(Wanted(redis=self._redis, **wanted)))
+        given = msgspec.json.encode(Wanted(redis=self._redis, **wanted))
+        await self._run(keep_registry(), plain_environment(), given)
 
     async def _provision(self) -> None:
         await self._run(
-            command("provision", *self._update, "--seal-keys", str(self._data.keys), "--json")
+            command("provision", *self._update, "--seal-keys", str(self._data.keys), "--json"),
+            self._children.environment(self._config, self._redis_url, "admin"),
         )
         _say("streams and consumers are provisioned")
 
-    async def _run(self, arguments: Sequence[str], given: bytes = b"") -> None:
+    async def _run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], given: bytes = b""
+    ) -> None:
         """Run a short-lived child to its end.
 
         Raises:
@@ -233,7 +256,7 @@ class Instance:
         """
         process = await asyncio.create_subprocess_exec(
             *arguments,
-            env=self._children.environment(self._config, self._redis_url, "admin"),
+            env=environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -245,7 +268,9 @@ class Instance:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            reason = errors.decode(errors="replace").strip().removeprefix("error: ")
+            told = errors.decode(errors="replace").strip()
+            # Of what was not raised on purpose the last line of the traceback.
+            reason = told.removeprefix("error: ") if told.startswith("error: ") else told[-300:]
             raise ConfigError(
                 reason.replace("localforge provision --update", "localforge up --update")
             )
@@ -332,7 +357,8 @@ class Instance:
             new = self._read()
         except ConfigError as exc:
             raise ConfigError(f"reload refused, nothing changed: {exc.message}") from exc
-        old, self._config = self._config, msgspec.structs.replace(new, edge=self._config.edge)
+        old = self._config
+        self._config, problems = without_restart(old, self._asked, new)
         try:
             if not self._config.nats.url and _backends(old) != _backends(self._config):
                 users = permissions(_backends(self._config))
@@ -350,7 +376,6 @@ class Instance:
             await supervisor.remove(f"executor-{name}")
         if gone:
             await self._keep_registry(gone=frozenset(gone))
-        problems = []
         for backend in self._config.backends:
             problems += await self._start_backend(supervisor, before.get(backend.name), backend)
         return problems + await self._tell_children(supervisor)
@@ -399,12 +424,8 @@ def _open(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-def _has_terminal() -> bool:
-    try:
-        os.ttyname(sys.stdin.fileno())
-    except (OSError, ValueError):
-        return False
-    return True
+def _told(exc: Exception) -> str:
+    return exc.message if isinstance(exc, LocalforgeError) else repr(exc)
 
 
 def _complete(config: Config) -> Config:
@@ -424,28 +445,3 @@ def _needs_restart(old: BackendConfig, new: BackendConfig) -> bool:
 
 def _say(text: str) -> None:
     say(text, DIM)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Run until Ctrl-C; an error raised on purpose becomes one line and exit code 1."""
-    parser = argparse.ArgumentParser(prog="localforge up")
-    parser.add_argument("--config", type=Path)
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--data-dir")
-    parser.add_argument("--update", action="store_true")
-    asked = parser.parse_args(arguments)
-    overrides: dict[str, dict[str, object]] = {}
-    if asked.port is not None:
-        overrides["edge"] = {"port": asked.port}
-    if asked.data_dir is not None:
-        overrides["up"] = {"data_dir": asked.data_dir}
-    try:
-        run_up(asked.config, overrides, update=asked.update)
-    except LocalforgeError as exc:
-        fail(exc.message)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -36,6 +36,7 @@ OTHER_NAMES = frozenset(
         "LOCALFORGE_URL",
         "LOCALFORGE_API_KEY",
         # Between `localforge up` and its children.
+        "LOCALFORGE_LISTEN_FD",
         "LOCALFORGE_READY_FD",
         "LOCALFORGE_RELOAD_REPORT",
         # Of docker-compose.yml.
@@ -238,7 +239,9 @@ def _check(config: Config, source: str) -> None:
             f"{source}: `router.goal`: {' and '.join(figures)} are set; set one of them"
         )
     _check_rules(config.router, config.keys, source)
-    finds_more = any(backend.discovers for backend in config.backends)
+    finds_more = any(backend.discovers for backend in config.backends) or (
+        config.up.discover and not config.backends
+    )
     for alias, model in config.aliases.items():
         if model != "auto" and model not in models and not finds_more:
             raise ConfigError(

@@ -108,6 +108,11 @@ class Child:
         await self._launch()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
 
+    def retire(self) -> None:
+        """Start it no more, whatever becomes of it; `stop` still has to be awaited."""
+        if self._keeper:
+            self._keeper.cancel()
+
     async def stop(self) -> None:
         """Stop it for good."""
         if self._keeper:
@@ -124,8 +129,7 @@ class Child:
 
     def kill(self) -> None:
         """Kill it and everything it started, now, and for good."""
-        if self._keeper:
-            self._keeper.cancel()  # it would start it again
+        self.retire()
         if self._process:
             self._process.signal(signal.SIGKILL)
 

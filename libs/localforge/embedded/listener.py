@@ -44,7 +44,9 @@ def listen(host: str, port: int) -> socket.socket:
                 "`--port` or `edge.port`",
                 code="port_in_use",
             ) from exc
-        raise ConfigError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
+        raise ConfigError(
+            f"cannot listen on {host} port {port} (`edge.host`, `edge.port`): {exc.strerror}"
+        ) from exc
     listener.setblocking(False)
     return listener
 

@@ -114,6 +114,9 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop every child, the stages in reverse order, each stage at the same time."""
+        # One that dies while others are stopped is missed by nobody.
+        for child in self._children.values():
+            child.retire()
         while self._stages:
             await self._stop_stage(self._stages.pop())
 

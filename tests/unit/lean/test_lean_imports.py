@@ -45,7 +45,7 @@ def test_an_evaluator_needs_no_registry():
 
 
 def test_who_runs_all_others_needs_nothing_but_the_standard_library_and_msgspec():
-    program = "import localforge.cli.up"
+    program = "import localforge.cli.supervisor, localforge.cli.up"
 
     assert loaded(program, "rich", "typer", "redis", "structlog", "nats", "opentelemetry") == []
 
