@@ -100,6 +100,7 @@ def show_explanation(answer: dict[str, Any]) -> None:
                 decision["candidates"], key=lambda c: (c["tier"], -c["probability"], -c["utility"])
             )
         ],
+        tight=True,
     )
     if decision["exclusions"]:
         excluded = [(e["model"], e["reason"], e.get("detail", "")) for e in decision["exclusions"]]

@@ -260,7 +260,7 @@ def probe(
             )
             for a in answers
         ]
-        print_table("Executors", columns, rows)
+        print_table("Executors", columns, rows, tight=True)
     if not answers or any(a.error or a.health is Health.DOWN for a in answers):
         raise typer.Exit(1)
 
