@@ -53,6 +53,7 @@ def create_app(
     publish: Publish,
     fetch: Fetch,
     *,
+    is_delayed: Callable[[], bool],
     keys: Callable[[], KeyRing],
     aliases: Callable[[], Mapping[str, str]],
 ) -> EdgeApp:
@@ -65,6 +66,7 @@ def create_app(
         check: Looks at the dependencies, for readiness.
         publish: Stores feedback durably.
         fetch: Gets one decision from the log.
+        is_delayed: Tells whether the log may lack decisions for longer than a moment.
         keys: Returns the key ring in force.
         aliases: Returns the aliases in force.
     """
@@ -74,7 +76,9 @@ def create_app(
     completions = CompletionsEndpoint(chat, service)
     messages = MessagesEndpoint(chat)
     models = ModelsEndpoint(registry, aliases, keys, int(service.clock()))
-    feedback = FeedbackEndpoint(publish, fetch, keys, service.new_id, service.clock, max_body)
+    feedback = FeedbackEndpoint(
+        publish, fetch, is_delayed, keys, service.new_id, service.clock, max_body
+    )
     decisions = DecisionsEndpoint(fetch, keys)
     health = HealthEndpoint(check)
     return EdgeApp(
@@ -170,6 +174,7 @@ class Edge:
             ReadinessCheck(self._bus, registry, service, delays),
             self._publish,
             self._fetch_decision,
+            is_delayed=lambda: bool(delays.current()),
             keys=lambda: self._keys,
             aliases=lambda: self._config.aliases,
         )

@@ -1,5 +1,6 @@
 """`POST /v1/feedback`: a user's verdict on one completion, kept durably before it is accepted."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
@@ -7,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from localforge.contracts.chat import FeedbackSubmitted
+from localforge.contracts.facts import DecisionMade
 from localforge.edge.asgi import HttpRequest
 from localforge.edge.body import encode
 from localforge.edge.decisions import Fetch, find_decision, is_theirs
@@ -22,6 +24,8 @@ CompletionId = Annotated[str, msgspec.Meta(pattern=r"^(chatcmpl-|cmpl-|msg_)[A-Z
 """As the API that answered wrote it: chat completion, text completion or message."""
 _API_PREFIX = re.compile(r"^(cmpl-|msg_)")
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
+LOOK_AGAIN_S = (0.05, 0.2, 0.5)
+"""A decision's record follows its answer in the background; a verdict may be quicker."""
 
 
 class FeedbackBody(msgspec.Struct, frozen=True):
@@ -60,6 +64,7 @@ class FeedbackEndpoint:
     Args:
         publish: Stores one durably.
         fetch: Gets one decision from the log.
+        is_delayed: Tells whether decisions may be missing from the log for longer.
         keys: Returns the key ring in force.
         new_id: Makes ids for verdicts without one.
         clock: Unix time in seconds.
@@ -70,6 +75,7 @@ class FeedbackEndpoint:
         self,
         publish: Publish,
         fetch: Fetch,
+        is_delayed: Callable[[], bool],
         keys: Callable[[], KeyRing],
         new_id: Callable[[], str],
         clock: Callable[[], float],
@@ -77,6 +83,7 @@ class FeedbackEndpoint:
     ) -> None:
         self._publish = publish
         self._fetch = fetch
+        self._is_delayed = is_delayed
         self._keys = keys
         self._new_id = new_id
         self._clock = clock
@@ -87,13 +94,13 @@ class FeedbackEndpoint:
         key = self._keys().authenticate(request.headers)
         body = read(_feedback, await request.body(self._max_body))
         completion_id = _completion_id(body)
+        score = _score(body)
         request.facts["decision_id"] = completion_id.removeprefix("chatcmpl-")
-        if key is not None:
-            await self._check_owner(completion_id, key)
+        await self._check(completion_id, key)
         verdict = FeedbackSubmitted(
             id=body.feedback_id or self._new_id(),
             completion_id=completion_id,
-            score=_score(body),
+            score=score,
             source=body.source,
             comment_bytes=len((body.comment or "").encode()),
             submitted_at=self._clock(),
@@ -103,20 +110,29 @@ class FeedbackEndpoint:
         accepted = FeedbackAccepted(verdict.id, verdict.completion_id, verdict.score)
         await request.reply(202, encode(accepted))
 
-    async def _check_owner(self, completion_id: str, key: ApiKey) -> None:
-        """Refuse a verdict on another key's answer.
+    async def _check(self, completion_id: str, key: ApiKey | None) -> None:
+        """Refuse a verdict on an answer that nobody gave, or that is another key's.
 
-        One whose decision is not in the log yet, as it follows in the background, is let through:
-        the evaluator looks again when it joins the two.
+        While services have decisions that JetStream does not take, one that is not in the log is
+        let through: the evaluator looks again when it joins the two.
         """
-        record = await find_decision(self._fetch, completion_id)
-        if record is not None and not is_theirs(record, key):
+        record = await self._find(completion_id)
+        if not self._is_delayed() if record is None else not is_theirs(record, key):
             raise RequestRefused(
-                f"no completion {completion_id!r} of yours is known",
+                f"no completion {completion_id!r} of yours is known; give the `id` of the answer",
                 code="completion_not_found",
                 param="completion_id",
                 status=404,
             )
+
+    async def _find(self, completion_id: str) -> DecisionMade | None:
+        record = await find_decision(self._fetch, completion_id)
+        for pause_s in LOOK_AGAIN_S:
+            if record is not None or self._is_delayed():
+                break
+            await asyncio.sleep(pause_s)
+            record = await find_decision(self._fetch, completion_id)
+        return record
 
 
 def _completion_id(body: FeedbackBody) -> str:

@@ -47,6 +47,8 @@ class Running:
         self.published: list[FeedbackSubmitted] = []
         self.log: dict[str, bytes] = {}
         """Decision id -> record."""
+        self.fetched: list[str] = []
+        self.is_delayed = False
         self.publish_error: LocalforgeError | None = None
         self.health: dict[str, Dependency] = {"nats": Dependency(status=State.OK)}
         self.url = ""
@@ -58,6 +60,7 @@ class Running:
             self._check,
             self._publish,
             self._fetch,
+            is_delayed=lambda: self.is_delayed,
             keys=lambda: ring,
             aliases=lambda: {"smart": "org/big", "any": "auto", "dangling": "off"},
         )
@@ -70,6 +73,7 @@ class Running:
         return self.health
 
     async def _fetch(self, decision_id: str) -> bytes | None:
+        self.fetched.append(decision_id)
         return self.log.get(decision_id)
 
     async def _publish(self, verdict: FeedbackSubmitted) -> None:

@@ -201,6 +201,7 @@ async def test_part_of_an_answer_where_a_whole_one_was_asked_is_502(http, edge):
 
 
 async def test_feedback_is_published_before_it_is_accepted(http, edge):
+    edge.log["01"] = decided("01").encode()
     body = b'{"completion_id":"chatcmpl-01","score":0.5,"feedback_id":"f1","comment":"caf\xc3\xa9"}'
     status, _, answer = await ask(http, edge, "POST", "/v1/feedback", data=body)
 
@@ -217,6 +218,7 @@ async def test_feedback_is_published_before_it_is_accepted(http, edge):
 
 @pytest.mark.parametrize(("thumbs", "score"), [(b"true", 1.0), (b"false", 0.0)])
 async def test_thumbs_are_a_score(http, edge, thumbs, score):
+    edge.log["01"] = decided("01").encode()
     body = b'{"id":"chatcmpl-01","thumbs_up":' + thumbs + b"}"
     await ask(http, edge, "POST", "/v1/feedback", data=body)
 
@@ -226,6 +228,7 @@ async def test_thumbs_are_a_score(http, edge, thumbs, score):
 
 async def test_feedback_that_cannot_be_kept_is_503(http, edge):
     edge.publish_error = DependencyUnavailable("JetStream did not take it", retry_after_s=2)
+    edge.log["01"] = decided("01").encode()
     body = b'{"id":"chatcmpl-01","score":1}'
     status, headers, answer = await ask(http, edge, "POST", "/v1/feedback", data=body)
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from localforge.contracts.live import Operation
-from tests.unit.edge.lane import completed, delta, failed
+from tests.unit.edge.lane import completed, decided, delta, failed
 
 
 @pytest.fixture
@@ -117,6 +117,7 @@ async def test_an_embeddings_request_needs_model_and_input(post, body, param):
 
 @pytest.mark.parametrize("prefix", ["chatcmpl-", "cmpl-", "msg_"])
 async def test_feedback_knows_the_ids_of_every_api(edge, post, prefix):
+    edge.log["01abc"] = decided("01abc").encode()
     status, body = await post("/v1/feedback", {"id": f"{prefix}01abc", "score": 1})
 
     assert (status, json.loads(body)["completion_id"]) == (202, "chatcmpl-01abc")

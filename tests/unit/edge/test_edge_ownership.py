@@ -1,5 +1,6 @@
 """Whose decisions and answers a key may read and judge."""
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -7,6 +8,7 @@ import msgspec
 import pytest
 
 from localforge.config import KeyConfig
+from tests.support import wait_until
 from tests.unit.edge.lane import decided
 
 
@@ -56,7 +58,7 @@ async def test_without_keys_every_decision_may_be_read(http, edge):
 
 
 @pytest.mark.parametrize(
-    ("owner", "status"), [("mine", 202), ("theirs", 404), (None, 202)], ids=["own", "other", "late"]
+    ("owner", "status"), [("mine", 202), ("theirs", 404), (None, 404)], ids=["own", "other", "none"]
 )
 async def test_a_key_judges_its_own_answers_and_no_others(http, run_edge, owner, status):
     edge = await run_edge(**TWO_KEYS)
@@ -71,3 +73,28 @@ async def test_a_key_judges_its_own_answers_and_no_others(http, run_edge, owner,
     assert found == status
     assert [verdict.key_id for verdict in edge.published] == (["mine"] if status == 202 else [])
     assert status == 202 or answer["error"]["code"] == "completion_not_found"
+
+
+async def test_a_verdict_on_an_answer_that_nobody_gave_is_refused(http, edge):
+    status, answer = await ask(http, edge, "POST", "/v1/feedback", data=b'{"id":"msg_x","score":1}')
+
+    assert (status, answer["error"]["code"]) == (404, "completion_not_found")
+    assert edge.published == []
+
+
+async def test_a_verdict_may_be_quicker_than_the_decisions_record(http, edge):
+    asked = asyncio.create_task(
+        ask(http, edge, "POST", "/v1/feedback", data=b'{"id":"chatcmpl-01d","score":1}')
+    )
+    await wait_until(lambda: edge.fetched == ["01d"], description="it was looked for")
+    edge.log["01d"] = decided("01d").encode()
+
+    assert (await asked)[0] == 202
+
+
+async def test_while_decisions_are_not_written_verdicts_are_taken_on_trust(http, edge):
+    edge.is_delayed = True
+
+    status, _ = await ask(http, edge, "POST", "/v1/feedback", data=b'{"id":"msg_x","score":1}')
+
+    assert status == 202

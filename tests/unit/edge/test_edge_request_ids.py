@@ -111,6 +111,7 @@ async def test_a_read_decision_is_named_in_the_log_line(http, edge):
 
 
 async def test_a_verdict_is_logged_with_its_decision(http, edge):
+    edge.log["d1"] = decided("d1").encode()
     with capture_logs() as lines:
         verdict = {"completion_id": "chatcmpl-d1", "score": 1}
         async with http.post(f"{edge.url}/v1/feedback", json=verdict) as answer:
