@@ -137,8 +137,17 @@ async def test_a_trained_router_is_exported_and_imported_and_replay_stays_exact(
     audited: Stack, tmp_path: Path
 ):
     file = tmp_path / "trained"
+    told = audited.chat(
+        {"model": "auto", "messages": [{"role": "user", "content": "to be judged"}]}
+    ).json
+    _told(audited.cli("feedback", told["id"], "--score", "1", "--json"))
+    exported: dict[str, Any] = {"scores": 0}
 
-    exported = _told(audited.cli("router", "export", str(file), "--json"))
+    def was_judged() -> bool:
+        exported.update(_told(audited.cli("router", "export", str(file), "--json")))
+        return bool(exported["scores"] > 0)
+
+    await wait_until(was_judged, timeout=30, description="the verdict is learned from")
     unasked = audited.cli("router", "import", str(file))
     imported = _told(audited.cli("router", "import", str(file), "--yes", "--json"))
     await wait_until(
@@ -152,7 +161,7 @@ async def test_a_trained_router_is_exported_and_imported_and_replay_stays_exact(
 
     def decided_after() -> bool:
         replayed.update(_told(audited.cli("audit", "replay", "--json")))
-        return bool(replayed["decisions"] > REQUESTS + 1)
+        return bool(replayed["decisions"] > REQUESTS + 2)
 
     await wait_until(decided_after, timeout=30, description="the decision after the import")
 

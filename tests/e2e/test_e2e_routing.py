@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from localforge.contracts.chat import FeedbackSubmitted
 from tests.e2e.stack import Provider, Stack, saw_nothing
 from tests.support import wait_until
 
@@ -212,11 +213,15 @@ async def test_feedback_moves_the_decision(stack: Stack):
     assert answered == {"left", "right"}
 
 
-async def test_feedback_for_a_completion_nobody_made_ends_as_a_dead_letter(stack: Stack):
+async def test_feedback_for_a_completion_nobody_made_is_refused_or_a_dead_letter(stack: Stack):
     unknown = "chatcmpl-00000000000000000000000000"
     reply = stack.http("POST", "/v1/feedback", {"completion_id": unknown, "score": 1})
+    # One that was let through while decisions could not be written.
+    submitted = FeedbackSubmitted(id="f-unknown", completion_id=unknown, score=1.0)
+    async with stack.nats("edge") as client:
+        await client.jetstream().publish("lf.request.feedback", submitted.encode())
 
-    assert reply.status == 202
+    assert (reply.status, reply.json["error"]["code"]) == (404, "completion_not_found")
     await wait_until(
         lambda: [
             e

@@ -9,7 +9,7 @@ import pytest
 
 from localforge.bus.bus import Bus
 from localforge.bus.connection import settle
-from localforge.bus.permissions import ADMIN, APP, PROFILER, permissions
+from localforge.bus.permissions import ADMIN, APP, PROFILER, ROUTER, permissions
 from localforge.config import Config, EdgeConfig, RedisConfig
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted, ChatRequested, FeedbackSubmitted
@@ -20,6 +20,7 @@ from localforge.errors import ConfigError
 from localforge.hosting import Host
 from tests.support import wait_until
 from tests.support_nats import BACKENDS, ProvisionedServer
+from tests.unit.edge.lane import decided
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "hello"}]}
 NOBODY = "redis://127.0.0.1:1"
@@ -151,6 +152,8 @@ async def test_a_client_that_hangs_up_is_broadcast(edge, http, lane, provisioned
 
 
 async def test_feedback_is_in_the_stream_when_it_is_accepted(edge, http, provisioned_server):
+    router = await provisioned_server.connect(ROUTER)
+    await router.jetstream().publish(subjects.decision("01"), decided("01").encode())
     verdict = {"completion_id": "chatcmpl-01", "score": 1, "feedback_id": "f-1"}
     for _ in range(2):
         async with http.post(f"{edge.url}/v1/feedback", json=verdict) as response:

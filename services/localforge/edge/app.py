@@ -208,14 +208,18 @@ class Edge:
             raise DependencyUnavailable(f"the broker did not take the answer: {exc}") from exc
 
     async def _fetch_decision(self, decision_id: str) -> bytes | None:
+        self._check_connected()
         return await read_decision(self._bus.client, decision_id)
 
     async def _publish(self, verdict: FeedbackSubmitted) -> None:
-        if not self._bus.connected:
-            raise DependencyUnavailable("the broker does not answer", code="broker_unavailable")
+        self._check_connected()
         await self._bus.publish_durable(
             subjects.REQUEST_FEEDBACK, verdict, message_id=f"feedback-{verdict.id}"
         )
+
+    def _check_connected(self) -> None:
+        if not self._bus.connected:
+            raise DependencyUnavailable("the broker does not answer", code="broker_unavailable")
 
 
 def create(host: Host) -> Edge:
