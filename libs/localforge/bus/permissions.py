@@ -1,7 +1,9 @@
 """What each NATS user may publish and subscribe to: least privilege, everything else denied.
 
 This is the second of the three locks on sensitive content: whatever a router decides, the broker
-hands content only to users that are listed here. The rules behind the lists:
+hands content only to users that are listed here. The lists say nothing of the reply subject of a
+message, which the broker does not look at; the users' accounts do (`localforge.bus.accounts`).
+The rules behind the lists:
 
 - A user reads a JetStream stream only through its own durable consumers, which `localforge
   provision` creates. Whoever may create a consumer, or get messages by sequence, reads the whole
@@ -23,6 +25,7 @@ import msgspec
 
 from localforge.contracts import subjects
 from localforge.contracts.subjects import Durable, Stream
+from localforge.contracts.trust import LOCAL_ZONE
 from localforge.errors import ConfigError
 
 EDGE = "edge"
@@ -36,6 +39,9 @@ APP = "app"
 """Applications that use NATS instead of HTTP. They share one user, so each can read every result
 whose request id it knows or guesses."""
 
+SITE = "SITE"
+"""The account of the services of this site and of JetStream. No user can have its name."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _API = "$JS.API"
 
@@ -45,6 +51,8 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True):
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    account: str = SITE
+    """Who is not of this site has one of its own, named like the user."""
 
 
 def executor_user(zone: str, backend: str) -> str:
@@ -101,9 +109,8 @@ def _edge() -> Permissions:
             subjects.REQUEST_FEEDBACK,
             # That a hop is not served, which the bus passes on to the inbox of the request.
             f"{subjects.INBOX_PREFIX}.>",
-            # Answers to clients of the live door, which wait at their own inboxes.
-            _inbox(APP),
-            _DEFAULT_INBOX,
+            # Answers to clients of the live door, whose reply subjects the broker replaces.
+            _REPLY_TO_ANOTHER_ACCOUNT,
             # One decision by its id, to explain it.
             _get_last(subjects.FEEDBACK, subjects.DECISION_PREFIX),
             # Whether JetStream answers, for readiness.
@@ -201,6 +208,7 @@ def _executor(zone: str, backend: str) -> Permissions:
             subjects.alive(zone, backend, "*"),
             subjects.probe(zone, backend),
         ),
+        account=SITE if zone == LOCAL_ZONE else user,
     )
 
 
@@ -213,10 +221,12 @@ def _app() -> Permissions:
         ),
         # The default inbox too, so that a NATS client needs no settings. No service uses it.
         subscribe=(_inbox(APP), _DEFAULT_INBOX, f"{subjects.RESULT_PREFIX}.>"),
+        account=APP,
     )
 
 
 _DEFAULT_INBOX = "_INBOX.>"
+_REPLY_TO_ANOTHER_ACCOUNT = "_R_.>"
 _EXECUTE = (subjects.execute("*", "*"), subjects.work_execute("*", "*"))
 
 
