@@ -44,6 +44,8 @@ SITE = "SITE"
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _API = "$JS.API"
+CONSUMER_INFO_PREFIX = f"{_API}.CONSUMER.INFO."
+"""Begins the subject where JetStream says how a consumer is, or that there is none."""
 
 
 class Permissions(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,7 +240,7 @@ def _consume(durable: Durable) -> tuple[str, ...]:
     """Pull from one durable and ack; neither create, change nor delete it."""
     acks = (f"$JS.ACK.{durable.stream}.{durable.name}.>",) if durable.acked else ()
     return (
-        f"{_API}.CONSUMER.INFO.{durable.stream}.{durable.name}",
+        f"{CONSUMER_INFO_PREFIX}{durable.stream}.{durable.name}",
         f"{_API}.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",
         *acks,
     )

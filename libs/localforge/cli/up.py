@@ -336,7 +336,7 @@ class Instance:
         try:
             if not self._config.nats.url and _backends(old) != _backends(self._config):
                 users = permissions(_backends(self._config))
-                update_nats_users(supervisor, self._data, users, self._nats_url)
+                await update_nats_users(supervisor, self._data, users, self._nats_url)
             if not self._config.redis.url:
                 await self._keep_registry(users=self._redis_users())
             self._write_config()
