@@ -135,6 +135,7 @@ async def test_nothing_is_published_where_a_hostile_reply_subject_points(
     await hostile.publish(subject, payload, reply=f"{inbox_prefix(user)}.honest")
     await honest.next_msg(timeout=20)
     await settle(spy.client)
+    heard = spy.heard & set(HOSTILE)
     after = await spy.streams()
     router = await provisioned_server.connect("router")
     await router.publish("lf.exec.local.smollm", b"restricted")
@@ -142,10 +143,29 @@ async def test_nothing_is_published_where_a_hostile_reply_subject_points(
     await settle(remote)
 
     own = [subject] if subject.startswith("lf.outcome") else []
-    assert spy.heard & set(HOSTILE) <= {"lf.exec.local.smollm"}
+    assert heard == set()
     assert (before | {"facts": own}) == after
     assert leaked == []
     assert errors == []
+
+
+@pytest.mark.parametrize(
+    "reply", ["$JS.ACK.LF_REQUESTS.profiler-chat.1.1.1.1.0", "_R_.abcdef.x", "_GR_.a.b.x"]
+)
+async def test_reply_subjects_that_the_broker_would_not_replace_are_refused(
+    provisioned_server: ProvisionedServer, spy: Spy, reply: str
+):
+    errors: list[str] = []
+    app = await provisioned_server.connect("app", errors)
+
+    await app.publish(MISSING, b"", reply=reply)
+    honest = await app.request(MISSING, b"", timeout=20)
+    await wait_until(lambda: errors, description="the refusal")
+    await settle(spy.client)
+
+    assert (honest.headers or {})["Status"] == "404"
+    assert "reply subject" in errors[0].lower() or "permissions violation" in errors[0].lower()
+    assert reply not in spy.heard
 
 
 async def test_only_the_account_of_the_site_has_jetstream(provisioned_server: ProvisionedServer):

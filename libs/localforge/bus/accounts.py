@@ -20,8 +20,8 @@ All exports and imports follow from the users' lists, which stay in force:
   itself, which would answer every request with an error beside the right answer from `SITE`. It
   does not where an account imports `$JS.API.INFO`, so these do, from a subject nobody serves.
 
-What is left: the broker does not replace reply subjects that begin with `$JS.ACK.`, since pulls
-across accounts need them.
+The broker does not replace reply subjects that begin with `$JS.ACK.`, since pulls across accounts
+need them, but refuses them where a client names one. It does not refuse them to a leaf node.
 """
 
 from collections.abc import Iterator, Mapping

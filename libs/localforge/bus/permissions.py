@@ -119,7 +119,7 @@ def _edge() -> Permissions:
             f"{_API}.INFO",
         ),
         subscribe=(
-            _inbox(EDGE),
+            inbox_of(EDGE),
             subjects.LIVE_CHAT,
             f"{subjects.INBOX_PREFIX}.*.>",
             subjects.status("*"),
@@ -138,7 +138,7 @@ def _profiler() -> Permissions:
             subjects.dead(PROFILER),
             *_consume(subjects.PROFILER_DURABLE),
         ),
-        subscribe=(_inbox(PROFILER), subjects.PROFILE),
+        subscribe=(inbox_of(PROFILER), subjects.PROFILE),
     )
 
 
@@ -155,7 +155,7 @@ def _router() -> Permissions:
             *_read_all(subjects.FEEDBACK),
             *_object_store(subjects.CHECKPOINT_BUCKET),
         ),
-        subscribe=(_inbox(ROUTER), subjects.ROUTE),
+        subscribe=(inbox_of(ROUTER), subjects.ROUTE),
     )
 
 
@@ -171,7 +171,7 @@ def _evaluator() -> Permissions:
             _get_last(subjects.FEEDBACK, subjects.DECISION_PREFIX),
             _get_last(subjects.FEEDBACK, subjects.OUTCOME_PREFIX),
         ),
-        subscribe=(_inbox(EVALUATOR),),
+        subscribe=(inbox_of(EVALUATOR),),
     )
 
 
@@ -185,7 +185,7 @@ def _sweeper() -> Permissions:
             f"{_API}.DIRECT.GET.{subjects.REQUESTS.name}",
             f"{_API}.STREAM.MSG.DELETE.{subjects.REQUESTS.name}",
         ),
-        subscribe=(_inbox(SWEEPER),),
+        subscribe=(inbox_of(SWEEPER),),
     )
 
 
@@ -204,7 +204,7 @@ def _executor(zone: str, backend: str) -> Permissions:
             *_consume(subjects.executor_durable(zone, backend)),
         ),
         subscribe=(
-            _inbox(user),
+            inbox_of(user),
             subjects.execute(zone, backend),
             subjects.CANCEL,
             subjects.alive(zone, backend, "*"),
@@ -222,7 +222,7 @@ def _app() -> Permissions:
             _get_last(subjects.RESULTS, subjects.RESULT_PREFIX),
         ),
         # The default inbox too, so that a NATS client needs no settings. No service uses it.
-        subscribe=(_inbox(APP), _DEFAULT_INBOX, f"{subjects.RESULT_PREFIX}.>"),
+        subscribe=(inbox_of(APP), _DEFAULT_INBOX, f"{subjects.RESULT_PREFIX}.>"),
         account=APP,
     )
 
@@ -232,7 +232,8 @@ _REPLY_TO_ANOTHER_ACCOUNT = "_R_.>"
 _EXECUTE = (subjects.execute("*", "*"), subjects.work_execute("*", "*"))
 
 
-def _inbox(user: str) -> str:
+def inbox_of(user: str) -> str:
+    """Where answers to a user come; only that user may subscribe there."""
     return f"_INBOX_{user}.>"
 
 

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from localforge.bus.connection import inbox_prefix
-from localforge.bus.permissions import CONSUMER_INFO_PREFIX, SITE, Permissions
+from localforge.bus.permissions import CONSUMER_INFO_PREFIX, SITE, Permissions, inbox_of
 from localforge.embedded import binaries
 from localforge.embedded.child import ChildFailed, ChildSpec
 from localforge.embedded.logs import parse_nats_line, parse_redis_line
@@ -125,7 +124,7 @@ async def update_nats_users(
     passwords = data.passwords(users)
     end = time.monotonic() + _RELOAD_S
     for user, subject in _pulls_elsewhere(users):
-        inbox = f"{inbox_prefix(user)}.reload"
+        inbox = inbox_of(user).replace(">", "reload")
         while not (
             served := await nats_serves(
                 HOST, port, user, passwords[user], subject=subject, inbox=inbox
