@@ -221,7 +221,13 @@ class Instance:
 
     async def _provision(self) -> None:
         await self._run(
-            command("provision", *self._update, "--seal-keys", str(self._data.keys), "--json")
+            command(
+                "provision",
+                *self._update,
+                *("--seal-keys", str(self._data.keys)),
+                *("--origin", str(self._data.path)),
+                "--json",
+            )
         )
         _say("streams and consumers are provisioned")
 
