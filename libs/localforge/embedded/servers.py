@@ -123,7 +123,7 @@ async def update_nats_users(
     supervisor.signal(NATS, signal.SIGHUP)
     passwords = data.passwords(users)
     end = time.monotonic() + _RELOAD_S
-    for user, subject in _pulls_elsewhere(users):
+    for user, subject in _asking_jetstream(users):
         inbox = inbox_of(user).replace(">", "reload")
         while not (
             served := await nats_serves(
@@ -186,13 +186,13 @@ def _write_nats_conf(
     write_private(data.nats / "nats-server.conf", text.encode())
 
 
-def _pulls_elsewhere(users: Mapping[str, Permissions]) -> list[tuple[str, str]]:
-    """Users of other accounts with a subject that JetStream answers, whatever it has."""
+def _asking_jetstream(users: Mapping[str, Permissions]) -> list[tuple[str, str]]:
+    """Users with a subject that JetStream answers, whatever it has; every executor is one."""
     return [
         (user, subject)
         for user, lists in users.items()
         for subject in lists.publish
-        if lists.account != SITE and subject.startswith(CONSUMER_INFO_PREFIX)
+        if subject.startswith(CONSUMER_INFO_PREFIX) and "*" not in subject
     ]
 
 
