@@ -52,9 +52,9 @@ class ProvisionedServer:
         self._clients.push_async_callback(_close, client)
         return client
 
-    def change_backends(self, backends: Iterable[tuple[str, str]]) -> None:
+    async def change_backends(self, backends: Iterable[tuple[str, str]]) -> None:
         """Give the running server the users of other backends."""
-        update_nats_users(self.supervisor, self._data, permissions(backends), self.config.url)
+        await update_nats_users(self.supervisor, self._data, permissions(backends), self.config.url)
 
     async def close(self) -> None:
         """Close every client."""

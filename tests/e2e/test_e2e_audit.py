@@ -85,6 +85,20 @@ def test_verify_proves_from_signatures_that_nothing_sensitive_left(
     assert said.stdout.startswith("clean: ")
 
 
+def test_verify_finds_that_the_log_was_replaced(audited: Stack, verified: dict[str, Any]):
+    """The stream was made later than what `localforge up` noted at its first start."""
+    note = audited.data / "feedback-made-at"
+    kept = note.read_text()
+    note.write_text("2020-01-01T00:00:00+00:00\n")
+    try:
+        told = _told(audited.cli("audit", "verify", "--json"), code=1)
+    finally:
+        note.write_text(kept)
+
+    assert verified["counts"] == {}
+    assert told["counts"] == {"log_replaced": 1}
+
+
 def test_verify_with_another_public_key_finds_every_remote_attempt(
     audited: Stack, verified: dict[str, Any], tmp_path: Path
 ):

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from localforge.bus.connection import options
 from localforge.bus.permissions import ADMIN, permissions
+from localforge.bus.provision import provision
 from localforge.config import NatsConfig
 from localforge.embedded import (
     Backoff,
@@ -104,6 +105,37 @@ async def test_nats_keeps_its_streams_and_its_port_when_it_is_killed(
 
     assert message.data == b"message"
     assert supervisor.status["nats"].pid != before.pid
+
+
+async def test_streams_of_a_version_without_accounts_are_taken_over(
+    supervisor: Supervisor, data: DataDir
+):
+    """There all users, and the streams, were in the account `$G`."""
+    url = await start_nats(supervisor, data, permissions([]))
+    config = NatsConfig(url=url, credentials=str(data.credentials))
+    client = await nats.connect(url, **options(config, ADMIN))
+    await provision(client, [])
+    await client.jetstream().publish("lf.decision.d1", b"decision")
+    await client.close()
+    await supervisor.stop()
+    folder = data.nats / "jetstream" / "jetstream"
+    (folder / "SITE").rename(folder / "$G")
+
+    second = Supervisor(LogForwarder(io.BytesIO(), console=False))
+    try:
+        url = await start_nats(second, data, permissions([("cloud", "openai")]))
+        config = NatsConfig(url=url, credentials=str(data.credentials))
+        client = await nats.connect(url, **options(config, ADMIN))
+        kept = await client.jetstream().get_msg("LF_FEEDBACK", 1)
+        changes = {change.action for change in await provision(client, [])}
+        await client.close()
+    finally:
+        await second.stop()
+
+    assert kept.data == b"decision"
+    # The streams in memory were gone anyway.
+    assert changes == {"created", "unchanged"}
+    assert not (folder / "$G").exists()
 
 
 async def test_redis_keeps_every_write_when_it_is_killed(supervisor: Supervisor, data: DataDir):

@@ -7,6 +7,7 @@ numbering, which has no gaps unless something was removed.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -38,6 +39,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RULES = {
+    "log_empty": "the stream has no message, and nothing says that it is the first one",
+    "log_replaced": "the stream was made later than the first one of this data directory",
     "gap": "messages are missing from the stream",
     "undecodable": "a decision or an outcome cannot be read",
     "draw": "the probabilities of a decision do not fit its choice",
@@ -115,6 +118,14 @@ class LocalityCheck:
         self._findings: list[Finding] = []
         self._counts: dict[str, int] = {}
         self._messages = self._verified = self._unverified = 0
+        self._is_first = False
+
+    def compare_origin(self, made_at: datetime, noted: datetime) -> None:
+        """Hold the time at which the stream was made against the one that was noted at first."""
+        if made_at > noted:
+            told = f"made at {made_at.isoformat()}, the first one at {noted.isoformat()}"
+            self._found("log_replaced", 0, "", told)
+        self._is_first = True
 
     def feed(self, sequence: int, subject: str, data: bytes) -> None:
         """Take the next message of the stream."""
@@ -133,6 +144,8 @@ class LocalityCheck:
 
     def finish(self) -> LocalityReport:
         """Check what still waits for its decision's record, and return the report."""
+        if not self._messages and not self._is_first:
+            self._found("log_empty", 0, "", "no message")
         for sequence, outcome in self._waiting:
             self._check_attempt(sequence, outcome)
         self._waiting.clear()

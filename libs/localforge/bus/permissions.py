@@ -1,7 +1,9 @@
 """What each NATS user may publish and subscribe to: least privilege, everything else denied.
 
 This is the second of the three locks on sensitive content: whatever a router decides, the broker
-hands content only to users that are listed here. The rules behind the lists:
+hands content only to users that are listed here. The lists say nothing of the reply subject of a
+message, which the broker does not look at; the users' accounts do (`localforge.bus.accounts`).
+The rules behind the lists:
 
 - A user reads a JetStream stream only through its own durable consumers, which `localforge
   provision` creates. Whoever may create a consumer, or get messages by sequence, reads the whole
@@ -23,6 +25,7 @@ import msgspec
 
 from localforge.contracts import subjects
 from localforge.contracts.subjects import Durable, Stream
+from localforge.contracts.trust import LOCAL_ZONE
 from localforge.errors import ConfigError
 
 EDGE = "edge"
@@ -36,8 +39,13 @@ APP = "app"
 """Applications that use NATS instead of HTTP. They share one user, so each can read every result
 whose request id it knows or guesses."""
 
+SITE = "SITE"
+"""The account of the services of this site and of JetStream. No user can have its name."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _API = "$JS.API"
+CONSUMER_INFO_PREFIX = f"{_API}.CONSUMER.INFO."
+"""Begins the subject where JetStream says how a consumer is, or that there is none."""
 
 
 class Permissions(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +53,8 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True):
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    account: str = SITE
+    """Who is not of this site has one of its own, named like the user."""
 
 
 def executor_user(zone: str, backend: str) -> str:
@@ -101,16 +111,15 @@ def _edge() -> Permissions:
             subjects.REQUEST_FEEDBACK,
             # That a hop is not served, which the bus passes on to the inbox of the request.
             f"{subjects.INBOX_PREFIX}.>",
-            # Answers to clients of the live door, which wait at their own inboxes.
-            _inbox(APP),
-            _DEFAULT_INBOX,
+            # Answers to clients of the live door, whose reply subjects the broker replaces.
+            _REPLY_TO_ANOTHER_ACCOUNT,
             # One decision by its id, to explain it.
             _get_last(subjects.FEEDBACK, subjects.DECISION_PREFIX),
             # Whether JetStream answers, for readiness.
             f"{_API}.INFO",
         ),
         subscribe=(
-            _inbox(EDGE),
+            inbox_of(EDGE),
             subjects.LIVE_CHAT,
             f"{subjects.INBOX_PREFIX}.*.>",
             subjects.status("*"),
@@ -129,7 +138,7 @@ def _profiler() -> Permissions:
             subjects.dead(PROFILER),
             *_consume(subjects.PROFILER_DURABLE),
         ),
-        subscribe=(_inbox(PROFILER), subjects.PROFILE),
+        subscribe=(inbox_of(PROFILER), subjects.PROFILE),
     )
 
 
@@ -146,7 +155,7 @@ def _router() -> Permissions:
             *_read_all(subjects.FEEDBACK),
             *_object_store(subjects.CHECKPOINT_BUCKET),
         ),
-        subscribe=(_inbox(ROUTER), subjects.ROUTE),
+        subscribe=(inbox_of(ROUTER), subjects.ROUTE),
     )
 
 
@@ -162,7 +171,7 @@ def _evaluator() -> Permissions:
             _get_last(subjects.FEEDBACK, subjects.DECISION_PREFIX),
             _get_last(subjects.FEEDBACK, subjects.OUTCOME_PREFIX),
         ),
-        subscribe=(_inbox(EVALUATOR),),
+        subscribe=(inbox_of(EVALUATOR),),
     )
 
 
@@ -176,7 +185,7 @@ def _sweeper() -> Permissions:
             f"{_API}.DIRECT.GET.{subjects.REQUESTS.name}",
             f"{_API}.STREAM.MSG.DELETE.{subjects.REQUESTS.name}",
         ),
-        subscribe=(_inbox(SWEEPER),),
+        subscribe=(inbox_of(SWEEPER),),
     )
 
 
@@ -195,12 +204,13 @@ def _executor(zone: str, backend: str) -> Permissions:
             *_consume(subjects.executor_durable(zone, backend)),
         ),
         subscribe=(
-            _inbox(user),
+            inbox_of(user),
             subjects.execute(zone, backend),
             subjects.CANCEL,
             subjects.alive(zone, backend, "*"),
             subjects.probe(zone, backend),
         ),
+        account=SITE if zone == LOCAL_ZONE else user,
     )
 
 
@@ -212,15 +222,18 @@ def _app() -> Permissions:
             _get_last(subjects.RESULTS, subjects.RESULT_PREFIX),
         ),
         # The default inbox too, so that a NATS client needs no settings. No service uses it.
-        subscribe=(_inbox(APP), _DEFAULT_INBOX, f"{subjects.RESULT_PREFIX}.>"),
+        subscribe=(inbox_of(APP), _DEFAULT_INBOX, f"{subjects.RESULT_PREFIX}.>"),
+        account=APP,
     )
 
 
 _DEFAULT_INBOX = "_INBOX.>"
+_REPLY_TO_ANOTHER_ACCOUNT = "_R_.>"
 _EXECUTE = (subjects.execute("*", "*"), subjects.work_execute("*", "*"))
 
 
-def _inbox(user: str) -> str:
+def inbox_of(user: str) -> str:
+    """Where answers to a user come; only that user may subscribe there."""
     return f"_INBOX_{user}.>"
 
 
@@ -228,7 +241,7 @@ def _consume(durable: Durable) -> tuple[str, ...]:
     """Pull from one durable and ack; neither create, change nor delete it."""
     acks = (f"$JS.ACK.{durable.stream}.{durable.name}.>",) if durable.acked else ()
     return (
-        f"{_API}.CONSUMER.INFO.{durable.stream}.{durable.name}",
+        f"{CONSUMER_INFO_PREFIX}{durable.stream}.{durable.name}",
         f"{_API}.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",
         *acks,
     )

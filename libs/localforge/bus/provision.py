@@ -1,16 +1,18 @@
 """Create streams, consumers and buckets; compare the ones that exist; change none silently."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from nats.js.errors import BucketNotFoundError, NotFoundError
 
 from localforge.contracts import subjects
 from localforge.contracts.subjects import Durable, Stream
-from localforge.errors import ConfigError
+from localforge.errors import ConfigError, DependencyUnavailable
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,20 @@ async def provision(
             "Run `localforge provision --update` to change it."
         )
     return changes
+
+
+async def made_at(client: Client, stream: Stream) -> datetime:
+    """Return when a stream was made, by the server's clock.
+
+    Raises:
+        DependencyUnavailable: It cannot be asked.
+    """
+    try:
+        made = (await client.jetstream().stream_info(stream.name)).created
+    except (NatsError, TimeoutError) as exc:
+        raise DependencyUnavailable(f"stream {stream.name}: {exc}") from exc
+    assert made is not None, "nats-server tells it of every stream"
+    return made
 
 
 def durables(backends: Iterable[tuple[str, str]]) -> Sequence[Durable]:

@@ -34,18 +34,22 @@ def verify(
     """Prove from the log that no request left the zones its label allows.
 
     Checks every decision (probabilities, zones against the label's policy) and every attempt (its
-    zone, and where it was remote the profiler's signature on its seal). Exit code 1 on any finding.
+    zone, and where it was remote the profiler's signature on its seal). Exit code 1 on any finding;
+    that the log was replaced is one.
 
     Example: localforge audit verify --public-key seal-public.pem --json
     """
     from localforge.audit.locality import LocalityCheck
+    from localforge.embedded.log_origin import read_origin
     from localforge.trust import SealVerifier, load_public_key
 
     read = load_config(config)
     path = public_key or _known_key(read)
     verifier = SealVerifier(load_public_key(path)) if path else None
     running = LocalityCheck(read.policy, verifier)
-    read_stream(read, "verifying", running.feed)
+    made_at = read_stream(read, "verifying", running.feed)
+    if noted := read_origin(Path(read.up.data_dir)):
+        running.compare_origin(made_at, noted)
     report = running.finish()
     if json_:
         print_json(report)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,21 +15,25 @@ if TYPE_CHECKING:
     from localforge.bus.pull import Pulled
 
 
-def read_stream(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> None:
+def read_stream(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> datetime:
     """Give `feed` the sequence, subject and data of every message, in stream order.
 
     A decision that is in the stream twice, because its ack was lost, is given once. Facts are given
     as often as they are there: a learner counts those that it does not take.
 
+    Returns:
+        When the stream was made.
+
     Raises:
         DependencyUnavailable: No system runs here, or its broker cannot be read.
     """
-    asyncio.run(_read(with_servers(config), doing, feed))
+    return asyncio.run(_read(with_servers(config), doing, feed))
 
 
-async def _read(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> None:
+async def _read(config: Config, doing: str, feed: Callable[[int, str, bytes], None]) -> datetime:
     from localforge.bandit.ids import RecentIds
     from localforge.bus.bus import Bus
+    from localforge.bus.provision import made_at
     from localforge.bus.tail import read_all
     from localforge.contracts.subjects import DECISION_PREFIX, FEEDBACK
 
@@ -56,5 +61,6 @@ async def _read(config: Config, doing: str, feed: Callable[[int, str, bytes], No
                 progress.update(task, completed=last.sequence, total=last.sequence + last.pending)
 
             await read_all(bus.client, bus.user, FEEDBACK.name, take)
+        return await made_at(bus.client, FEEDBACK)
     finally:
         await bus.close()

@@ -92,6 +92,10 @@ def provision(
     seal_keys: Annotated[
         Path | None, typer.Option(help="Also make the seal's key pair here, if there is none.")
     ] = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option(help="Also note here when the feedback stream was made, if it is not noted."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Create the streams, consumers and buckets; refuse to change existing ones silently.
@@ -102,7 +106,9 @@ def provision(
         from localforge.trust.keys import ensure_key_pair
 
         ensure_key_pair(seal_keys)
-    changes = asyncio.run(_provision(with_servers(load_config(config)), update=update))
+    changes = asyncio.run(
+        _provision(with_servers(load_config(config)), update=update, origin=origin)
+    )
     if json_:
         print_json(changes)
     else:
@@ -111,15 +117,21 @@ def provision(
         )
 
 
-async def _provision(config: Config, *, update: bool) -> "list[Change]":
+async def _provision(config: Config, *, update: bool, origin: Path | None) -> "list[Change]":
     from localforge.bus.bus import Bus
+    from localforge.bus.provision import made_at
     from localforge.bus.provision import provision as make
+    from localforge.contracts.subjects import FEEDBACK
+    from localforge.embedded.log_origin import note_origin
 
     bus = Bus(config.nats, "admin")
     await bus.connect()
     try:
         backends = [(b.zone, b.name) for b in config.backends]
-        return list(await make(bus.client, backends, update=update))
+        changes = list(await make(bus.client, backends, update=update))
+        if origin is not None:
+            note_origin(origin, await made_at(bus.client, FEEDBACK))
+        return changes
     finally:
         await bus.close()
 

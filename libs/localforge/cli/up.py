@@ -241,7 +241,13 @@ class Instance:
 
     async def _provision(self) -> None:
         await self._run(
-            command("provision", *self._update, "--seal-keys", str(self._data.keys), "--json"),
+            command(
+                "provision",
+                *self._update,
+                *("--seal-keys", str(self._data.keys)),
+                *("--origin", str(self._data.path)),
+                "--json",
+            ),
             self._children.environment(self._config, self._redis_url, "admin"),
         )
         _say("streams and consumers are provisioned")
@@ -362,7 +368,7 @@ class Instance:
         try:
             if not self._config.nats.url and _backends(old) != _backends(self._config):
                 users = permissions(_backends(self._config))
-                update_nats_users(supervisor, self._data, users, self._nats_url)
+                await update_nats_users(supervisor, self._data, users, self._nats_url)
             if not self._config.redis.url:
                 await self._keep_registry(users=self._redis_users())
             self._write_config()

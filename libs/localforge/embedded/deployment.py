@@ -46,7 +46,8 @@ _REMOTE_ZONE = """
 #
 #   tls { cert_file: "/etc/nats/server.pem", key_file: "/etc/nats/server-key.pem" }
 #
-# or run a leaf node there, one user for each executor, whose permissions bind the whole link:
+# or run a leaf node there, one user for each executor, whose permissions and account bind the whole
+# link. A leaf node that was taken over can acknowledge other executors' durable work:
 #
 #   leafnodes { listen: "0.0.0.0:7422", tls { cert_file: "…", key_file: "…" } }          here
 #   leafnodes { remotes: [ { url: "tls://executor-cloud-x:PASSWORD@here:7422" } ] }      there

@@ -1,11 +1,15 @@
 """Render `nats-server.conf`: JetStream on file, one user per service, everything else denied.
 
+Who is not of this site has an account of its own, without JetStream; `localforge.bus.accounts` says
+why.
+
 The same function makes the file of `localforge up` (passwords inside, mode 0600) and the template
 in `deploy/nats/` (passwords from the environment), so the two cannot drift apart.
 """
 
 from collections.abc import Mapping
 
+from localforge.bus.accounts import Account, Export, Import, accounts_of
 from localforge.bus.permissions import Permissions
 from localforge.errors import ConfigError
 
@@ -59,12 +63,12 @@ def nats_conf(
             f"  max_memory_store: {MAX_MEMORY_BYTES}",
             "}",
             "",
-            "authorization {",
-            "  # A user with no list of its own may do nothing.",
-            '  default_permissions: { publish: { deny: ">" }, subscribe: { deny: ">" } }',
-            "  users: [",
-            *(line for user in users for line in _user(user, secrets[user], users[user])),
-            "  ]",
+            "accounts {",
+            *(
+                line
+                for account in accounts_of(users).values()
+                for line in _account(account, users, secrets)
+            ),
             "}",
             "",
         ]
@@ -96,25 +100,63 @@ def _literals(users: Mapping[str, Permissions], passwords: Mapping[str, str]) ->
     return {user: _quote(passwords[user]) for user in users}
 
 
+def _account(
+    account: Account, users: Mapping[str, Permissions], secrets: Mapping[str, str]
+) -> list[str]:
+    return [
+        f"  {_quote(account.name)}: {{",
+        *(["    jetstream: enabled"] if account.has_jetstream else []),
+        "    # A user with no list of its own may do nothing.",
+        '    default_permissions: { publish: { deny: ">" }, subscribe: { deny: ">" } }',
+        "    users: [",
+        *(line for user in account.users for line in _user(user, secrets[user], users[user])),
+        "    ]",
+        *_list("exports", [_export(export) for export in account.exports]),
+        *_list("imports", [_import(import_) for import_ in account.imports]),
+        "  }",
+    ]
+
+
 def _user(user: str, secret: str, permissions: Permissions) -> list[str]:
     return [
-        "    {",
-        f"      user: {_quote(user)}",
-        f"      password: {secret}",
-        "      permissions {",
+        "      {",
+        f"        user: {_quote(user)}",
+        f"        password: {secret}",
+        "        permissions {",
         *_allow("publish", permissions.publish),
         *_allow("subscribe", permissions.subscribe),
+        "        }",
         "      }",
-        "    }",
     ]
 
 
 def _allow(verb: str, allowed: tuple[str, ...]) -> list[str]:
     return [
-        f"        {verb}: {{ allow: [",
-        *(f"          {_quote(subject)}" for subject in allowed),
-        "        ] }",
+        f"          {verb}: {{ allow: [",
+        *(f"            {_quote(subject)}" for subject in allowed),
+        "          ] }",
     ]
+
+
+def _list(name: str, entries: list[str]) -> list[str]:
+    if not entries:
+        return []
+    return [f"    {name}: [", *(f"      {entry}" for entry in entries), "    ]"]
+
+
+def _export(export: Export) -> str:
+    kept = ""
+    if export.keeps_reply_s:
+        kept = f', response_threshold: "{export.keeps_reply_s}s"'
+    response = ", response_type: stream" if export.has_many_replies else ""
+    to = ", ".join(_quote(account) for account in export.accounts)
+    return f"{{ {export.kind}: {_quote(export.subject)}{response}{kept}, accounts: [{to}] }}"
+
+
+def _import(import_: Import) -> str:
+    source = f"account: {_quote(import_.account)}, subject: {_quote(import_.subject)}"
+    to = f", to: {_quote(import_.known_as)}" if import_.known_as != import_.subject else ""
+    return f"{{ {import_.kind}: {{ {source} }}{to} }}"
 
 
 def _quote(text: str) -> str:

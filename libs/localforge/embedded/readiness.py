@@ -48,6 +48,33 @@ def nats_answers(host: str, port: int, server_name: str) -> Probe:
     return probe
 
 
+async def nats_serves(
+    host: str, port: int, user: str, password: str, *, subject: str, inbox: str
+) -> bool | None:
+    """Publish an empty request as a user, and tell whether somebody answers.
+
+    Args:
+        host: Of the server.
+        port: Of the server.
+        user: May publish to `subject` and subscribe to `inbox`.
+        password: The user's.
+        subject: Where to.
+        inbox: For the answer.
+
+    Returns:
+        False when the server says that nobody does; None when it does not know the user, or
+        there is no answer in time.
+    """
+    login = {"user": user, "pass": password, "headers": True, "no_responders": True}
+    connect = msgspec.json.encode(login | {"verbose": False}).decode()
+    commands = f"CONNECT {connect}\r\nSUB {inbox} 1\r\nPUB {subject} {inbox} 0\r\n\r\n"
+    # Ahead of the answer the server greets; an answer has its payload or its status on a line.
+    lines = (await _exchange(host, port, commands.encode(), lines=3)).splitlines()
+    if len(lines) < 3 or not lines[1].startswith((b"MSG ", b"HMSG ")):
+        return None
+    return not lines[2].startswith(b"NATS/1.0 503")
+
+
 def redis_answers(host: str, port: int, password: str) -> Probe:
     """Return a probe: the server takes the password and has loaded its data."""
 

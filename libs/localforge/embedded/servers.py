@@ -5,19 +5,22 @@ fails for that reason is started again on another one. Once it serves it keeps i
 restarts, so that clients reconnect.
 """
 
+import asyncio
 import os
 import random
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from localforge.bus.permissions import Permissions
+from localforge.bus.permissions import CONSUMER_INFO_PREFIX, SITE, Permissions, inbox_of
 from localforge.embedded import binaries
 from localforge.embedded.child import ChildFailed, ChildSpec
 from localforge.embedded.logs import parse_nats_line, parse_redis_line
 from localforge.embedded.nats_conf import nats_conf
-from localforge.embedded.readiness import nats_answers, redis_answers
+from localforge.embedded.readiness import nats_answers, nats_serves, redis_answers
 from localforge.embedded.redis_acl import acl_file
 from localforge.embedded.redis_conf import ACL_FILE, redis_conf
 from localforge.embedded.state import DataDir, write_private
@@ -29,6 +32,8 @@ HOST = "127.0.0.1"
 NATS = "nats"
 REDIS = "redis"
 _ATTEMPTS = 10
+_RELOAD_S = 10.0
+_LOOK_AGAIN_S = 0.05
 _PORTS = range(20000, 30000)
 """Below the range from which Linux takes ports for outgoing connections (32768 and up): such a
 connection could take a server's port while it restarts."""
@@ -77,6 +82,7 @@ async def start_nats(
     """
     program = binaries.nats_server()
     conf = data.nats / "nats-server.conf"
+    _adopt_streams(_store_dir(data))
 
     def spec(port: int) -> ChildSpec:
         # The name proves that the server that answers on the port is this one.
@@ -94,10 +100,10 @@ async def start_nats(
     return f"nats://{HOST}:{port}"
 
 
-def update_nats_users(
+async def update_nats_users(
     supervisor: Supervisor, data: DataDir, users: Mapping[str, Permissions], url: str
 ) -> None:
-    """Give the running nats-server new users or permissions.
+    """Give the running nats-server new users or permissions; they are in force on return.
 
     Connections of users that did not change stay up; the others reconnect.
 
@@ -106,11 +112,31 @@ def update_nats_users(
         data: The one it was started with; gets the new users' passwords.
         users: All of them.
         url: What `start_nats` returned.
+
+    Raises:
+        ConfigError: The server does not take them.
     """
     text = (data.nats / "nats-server.conf").read_text()
     name = text.partition('server_name: "')[2].partition('"')[0]
-    _write_nats_conf(data, users, int(url.rpartition(":")[2]), name)
+    port = int(url.rpartition(":")[2])
+    _write_nats_conf(data, users, port, name)
     supervisor.signal(NATS, signal.SIGHUP)
+    passwords = data.passwords(users)
+    end = time.monotonic() + _RELOAD_S
+    for user, subject in _asking_jetstream(users):
+        inbox = inbox_of(user).replace(">", "reload")
+        while not (
+            served := await nats_serves(
+                HOST, port, user, passwords[user], subject=subject, inbox=inbox
+            )
+        ):
+            if time.monotonic() > end:
+                raise ConfigError(f"nats-server does not take the user `{user}`; see its log")
+            if served is False:
+                # nats-server 2.15 lets an account that a reload has added into no other one before
+                # the next reload.
+                supervisor.signal(NATS, signal.SIGHUP)
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 async def start_redis(
@@ -154,10 +180,34 @@ def _write_nats_conf(
         users,
         data.passwords(users),
         listen=f"{HOST}:{port}",
-        store_dir=str(data.nats / "jetstream"),
+        store_dir=str(_store_dir(data)),
         server_name=server_name,
     )
     write_private(data.nats / "nats-server.conf", text.encode())
+
+
+def _asking_jetstream(users: Mapping[str, Permissions]) -> list[tuple[str, str]]:
+    """Users with a subject that JetStream answers, whatever it has; every executor is one."""
+    return [
+        (user, subject)
+        for user, lists in users.items()
+        for subject in lists.publish
+        if subject.startswith(CONSUMER_INFO_PREFIX) and "*" not in subject
+    ]
+
+
+def _store_dir(data: DataDir) -> Path:
+    return data.nats / "jetstream"
+
+
+def _adopt_streams(store_dir: Path) -> None:
+    """Give the site's account what a version without accounts has stored.
+
+    nats-server has a folder for each account; whoever was in none was in `$G`.
+    """
+    old, new = (store_dir / "jetstream" / account for account in ("$G", SITE))
+    if old.is_dir() and not new.exists():
+        old.rename(new)
 
 
 async def _start(

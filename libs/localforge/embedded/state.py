@@ -5,6 +5,7 @@
   runtime.json        0600  pids, ports and URLs of the running instance
   credentials.json    0600  NATS user -> password, made once
   redis-password      0600
+  feedback-made-at    0600  when the feedback stream was made first
   nats/               nats-server.conf (0600) and JetStream's files
   redis/              redis.conf (0600) and the append-only file
   keys/               the seal's key pair

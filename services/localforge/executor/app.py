@@ -121,7 +121,16 @@ class ExecutorApp:
             await self._heartbeat.replace(config.backend(self._backend.name))
 
     def on_live(self, call: ExecuteCall, reply: str) -> None:
-        """Run one live call beside the others."""
+        """Run one live call beside the others.
+
+        Only for an edge: what is said of the call would otherwise go, with this executor's
+        permissions, to any subject that an executor elsewhere has named.
+        """
+        if not reply.startswith(f"{subjects.INBOX_PREFIX}."):
+            _log.warning(
+                "reply_to_no_edge", request_id=call.call.request_id, decision_id=call.decision_id
+            )
+            return
         self._spawn(self._run_live(call, reply), call.call.request_id, call.decision_id)
 
     async def _run_live(self, call: ExecuteCall, reply: str) -> None:

@@ -1,5 +1,7 @@
 """The proof that nothing left its zones: a sound log is clean, every way to break it is found."""
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -154,6 +156,32 @@ def test_a_missing_message_is_a_gap():
 
     assert report.counts == {"gap": 1}
     assert report.findings[0].detail == "sequence 2 was expected"
+
+
+def test_a_log_without_a_message_proves_nothing():
+    assert check([]).counts == {"log_empty": 1}
+
+
+def test_the_first_log_may_be_without_a_message():
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    running = LocalityCheck(PolicyConfig(), VERIFIER)
+
+    running.compare_origin(first, first)
+
+    assert running.finish().clean
+
+
+def test_a_log_that_was_made_after_the_first_one_was_replaced():
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    running = LocalityCheck(PolicyConfig(), VERIFIER)
+    for message in stream(*sound()):
+        running.feed(*message)
+
+    running.compare_origin(first, first)
+    running.compare_origin(first + timedelta(seconds=1), first)
+
+    assert running.finish().counts == {"log_replaced": 1}
+    assert set(RULES) >= {"log_empty", "log_replaced"}
 
 
 def test_what_cannot_be_read_is_a_finding():

@@ -48,3 +48,20 @@ def test_a_password_that_would_end_its_quotes_is_refused(password: str):
 
 def test_the_variable_of_a_user_is_a_shell_name():
     assert password_variable("executor-local-a") == "LF_NATS_PASSWORD_EXECUTOR_LOCAL_A"
+
+
+def test_users_of_other_sites_have_accounts_of_their_own_without_jetstream():
+    users = permissions([("local", "a"), ("cloud", "b")])
+    text = _conf(users, dict.fromkeys(users, "secret"))
+
+    site, _, others = text.partition('  "app": {')
+    app, _, executor = others.partition('  "executor-cloud-b": {')
+    assert 'user: "executor-local-a"' in site
+    assert "jetstream: enabled" in site
+    assert "jetstream: enabled" not in others
+    assert 'user: "app"' in app
+    assert 'user: "executor-cloud-b"' in executor
+    assert '{ service: "lf.request.chat", accounts: ["app"] }' in site
+    assert '{ service: { account: "SITE", subject: "lf.request.chat" } }' in app
+    assert '{ stream: { account: "SITE", subject: "lf.exec.cloud.b" } }' in executor
+    assert 'subject: "lf.nobody" }, to: "$JS.API.INFO" }' in executor
