@@ -52,6 +52,7 @@ def test_a_long_text_is_searched_across_its_chunks(shift):
         "0a 1b " * 8_000,
         "200,12," * 8_000,
         "/sk-a" * 10_000,
+        "4111\u200b1111\x00" * 20_000,
     ],
     ids=lambda text: text[:12],
 )
