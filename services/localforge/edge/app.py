@@ -139,7 +139,12 @@ class Edge:
         self._running.push_async_callback(self._bus.close)
         registry = await self._host.registry()
         service = EdgeService(
-            config, BusDispatch(self._bus), secrets.token_hex(4), registry, machine_id()
+            config,
+            BusDispatch(self._bus),
+            secrets.token_hex(4),
+            registry,
+            machine_id(),
+            aliases=lambda: self._config.aliases,
         )
         self._running.callback(service.close)
         metrics.EDGE_IN_FLIGHT.set_function(lambda: service.in_flight)
