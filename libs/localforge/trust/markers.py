@@ -25,8 +25,8 @@ _CONFIDENTIAL = {
     "internal": "(?:use |(?<![_-]))only", "company": "confidential", "business": "confidential",
     "commercial": "in confidence", "proprietary": "and confidential",
     "private": "and confidential", "privileged": "and confidential",
-    "confidential": "(?:and proprietary|information of)", "not for": "(?:distribution|external)",
-    "do not": "(?:distribute|share outside)", "under": r"nda\b", "covered": r"by nda\b",
+    "confidential": "(?:and proprietary|information of)", "not": "for (?:distribution|external)",
+    "do": "not (?:distribute|share outside)", "under": r"nda\b", "covered": r"by nda\b",
     "nur": "(?:für den internen gebrauch|intern|zur internen)",
     "vertraulich": "behandeln", "uso": "interno", "à usage": "interne",
 }  # fmt: skip

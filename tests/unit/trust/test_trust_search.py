@@ -58,6 +58,7 @@ def test_a_long_text_is_searched_across_its_chunks(shift):
         "pass=" * 40_000,
         "passport_" * 20_000,
         "do not internal\n" * 10_000,
+        "do" * 60_000,
         "classification: " * 12_000,
         "tlp:" * 40_000,
         "---- begin private key" * 8_000,
