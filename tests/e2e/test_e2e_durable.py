@@ -120,12 +120,16 @@ async def test_a_request_that_cannot_be_answered_gets_its_error_as_the_result(st
         await app.ask("no-messages", {"model": "fake-a"})
         await app.ask("no-model", _ask("x") | {"model": "no-such"})
         await app.ask("late", _ask("x"), deadline_s=0.0)
-        found = {name: await app.result(name) for name in ("no-messages", "no-model", "late")}
+        asked = ChatRequested(id="misspelt", request=raw(_ask("x"))).encode()
+        await app.publish(asked[:-1] + b',"Label":"restricted"}', "misspelt")
+        names = ("no-messages", "no-model", "late", "misspelt")
+        found = {name: await app.result(name) for name in names}
 
     codes = {name: (r.status, r.error.code if r.error else "") for name, r in found.items()}
     assert codes["no-model"] == (404, "model_not_found")
     assert codes["late"] == (504, "deadline_exceeded")
     assert codes["no-messages"][0] == 400
+    assert codes["misspelt"] == (400, "contract")
     assert {bytes(r.response) for r in found.values()} == {b"null"}
 
 

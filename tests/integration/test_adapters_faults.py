@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from localforge.config import VENDORS
+from localforge.config import VENDORS, BackendConfig, ModelConfig
 from localforge.contracts.cards import Health
-from localforge.errors import BackendRefused, BackendUnavailable, StreamBroken
-from localforge.inference import Completion, OpenAICompatibleAdapter, Reply, Timeouts
+from localforge.errors import BackendRefused, BackendUnavailable, LocalforgeError, StreamBroken
+from localforge.executor.pool import build_pool
+from localforge.inference import Adapter, Completion, OpenAICompatibleAdapter, Reply, Timeouts
+from localforge.inference.failures import MAX_PARAM_CHARS
 from localforge.inference.usage import settle_usage
 from tests.fakes.openai_server import WORDS, Behaviour, FakeOpenAIServer, fake_openai
 from tests.support import Lateness, wait_until
 
 PACED = {"pace_s": 0.01}
+KEY = "sk-Proj-0123456789.abcdefghij"
 
 
 @pytest.fixture(name="server")
@@ -46,7 +49,7 @@ async def _hasty(server: FakeOpenAIServer) -> AsyncIterator[OpenAICompatibleAdap
 class Try:
     """One request with what came of it."""
 
-    def __init__(self, adapter: OpenAICompatibleAdapter, upstream: str, **body: Any) -> None:
+    def __init__(self, adapter: Adapter, upstream: str, **body: Any) -> None:
         self.batches: list[bytes] = []
         self.reply = Reply(self._write)
         self.stream = body.pop("stream", True)
@@ -175,6 +178,38 @@ async def test_the_words_of_a_refusal_reach_the_client(adapter: OpenAICompatible
         "no such thing",
         "top_k",
     )
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Behaviour(status=400, error={"message": f"Incorrect key Bearer {KEY}"}),
+        Behaviour(status=422, error={"message": f"bad {KEY.upper()}", "param": f"key={KEY}"}),
+        Behaviour(status=400, error={"message": "bad", "code": KEY}),
+        Behaviour(status=400, error={"message": f"{'x' * 1980} {KEY}", "param": "p" * 250 + KEY}),
+        Behaviour(error={"message": "bad", "type": KEY}),
+    ],
+    ids=["message", "param", "code", "cut off", "an error for an answer"],
+)
+async def test_the_api_key_that_a_provider_repeats_is_not_passed_on(
+    server: FakeOpenAIServer, behaviour: Behaviour, stream: bool
+) -> None:
+    backend = BackendConfig(
+        name="b", kind="openai", url=server.url, models=(ModelConfig(name="m", upstream="m"),)
+    )
+    pool = build_pool(backend, KEY)
+    server.behaviours["m"] = behaviour
+
+    with pytest.raises(LocalforgeError) as caught:
+        await Try(pool, "m", stream=stream)()
+    await pool.close()
+
+    error = caught.value
+    told = f"{error} {error.as_api_error()}".lower()
+    assert KEY[:12].lower() not in told
+    assert "***" in told
+    assert len(error.param or "") <= MAX_PARAM_CHARS
 
 
 @pytest.mark.parametrize(

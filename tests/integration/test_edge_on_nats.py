@@ -224,6 +224,19 @@ async def test_a_nats_application_can_ask_and_wait(edge, lane, provisioned_serve
     assert bytes(result.response) == b'{"ok":true}'
 
 
+async def test_a_message_with_an_unknown_member_is_answered_with_an_error(
+    edge, lane, provisioned_server
+):
+    app = await provisioned_server.connect(APP)
+    asked = ChatRequested(id="job-1", request=msgspec.Raw(msgspec.json.encode(CHAT))).encode()
+    misspelt = asked[:-1] + b',"Label":"restricted"}'
+    reply = await app.request(subjects.LIVE_CHAT, misspelt, timeout=20)
+
+    result = ChatCompleted.decode(reply.data)
+    assert (result.status, result.error.code) == (400, "contract")
+    assert "unknown field; known are" in result.error.message
+
+
 async def test_a_port_in_use_stops_the_start_and_leaves_nothing(edge, provisioned_server):
     port = int(edge.url.rpartition(":")[2])
     host = Host(config(provisioned_server, port), {})

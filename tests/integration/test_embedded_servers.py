@@ -219,6 +219,26 @@ async def test_secrets_are_readable_by_their_owner_only(supervisor: Supervisor, 
     assert [oct(path.stat().st_mode & 0o777) for path in holding] == ["0o600"] * len(holding)
 
 
+async def test_what_the_servers_write_themselves_is_their_owners_alone(
+    supervisor: Supervisor, data: DataDir
+):
+    url = await start_nats(supervisor, data, permissions([]))
+    config = NatsConfig(url=url, credentials=str(data.credentials))
+    client = await nats.connect(url, **options(config, ADMIN))
+    await client.jetstream().add_stream(name="KEPT", subjects=["kept"])
+    await client.jetstream().publish("kept", b"message")
+    await client.close()
+    redis = Redis.from_url(await start_redis(supervisor, data))
+    await redis.set("kept", "value")
+    await redis.acl_save()
+    await redis.aclose()
+
+    written = [path for path in data.path.rglob("*") if path.is_file()]
+    assert {path.name for path in written} >= {"users.acl", "1.blk"}
+    assert any(path.name.startswith("appendonly.aof") for path in written)
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
+
+
 async def test_a_child_that_ends_is_started_again_after_growing_pauses(
     supervisor: Supervisor, output: io.BytesIO
 ):

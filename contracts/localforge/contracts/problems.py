@@ -4,6 +4,7 @@ import re
 
 _QUOTED = re.compile(r"^(Invalid (?:enum )?value) (.+?)( - at `[^`]*`)?$", re.DOTALL)
 """How msgspec tells of a value that is none of those it could be."""
+_UNKNOWN = re.compile(r"^(Object contains unknown field) `.*?`( - at `[^`]*`)?$", re.DOTALL)
 _NUMBER = re.compile(r"-?[0-9]+")
 
 
@@ -24,8 +25,12 @@ class ContractViolation(ValueError):  # noqa: N818  # the name says what happene
 def reason_of(exc: Exception) -> str:
     """Return what a decoder says is wrong, with the kind of a value in place of the value.
 
-    The text goes into logs and dead letters, and the value may be anything: a prompt, a name.
+    The text goes into logs and dead letters, and the value may be anything: a prompt, a name. So
+    may the name of a member that is not known.
     """
+    unknown = _UNKNOWN.match(str(exc))
+    if unknown is not None:
+        return f"{unknown[1]}{unknown[2] or ''}"
     told = _QUOTED.match(str(exc))
     if told is None:
         return str(exc)

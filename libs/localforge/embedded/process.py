@@ -19,6 +19,7 @@ from typing import cast
 import msgspec
 
 _PR_SET_PDEATHSIG = 1
+_PRIVATE = 0o077
 _DRAIN_S = 1.0
 """Patience for output still in the pipe after a child's end."""
 
@@ -75,6 +76,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """Start a program in a process group of its own.
 
         The group keeps the terminal's Ctrl-C away from it: the supervisor stops children in order.
+        What it writes is its owner's alone.
 
         Raises:
             OSError: The program cannot be started.
@@ -88,6 +90,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
             stderr=subprocess.STDOUT,
             process_group=0,
             pass_fds=pass_fds,
+            umask=_PRIVATE,
             preexec_fn=_die_with_parent(),
         )
         return protocol

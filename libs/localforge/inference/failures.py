@@ -7,6 +7,7 @@
 | any other 4xx | `BackendRefused` with its status and words |
 
 The words of a refusal are for the client, who knows its own prompt; they are not logged.
+A provider may repeat the API key in them: `hide_key` takes it out.
 """
 
 import email.utils
@@ -27,6 +28,10 @@ from localforge.inference.http_client import (
 
 MAX_RETRY_AFTER_S = 3600.0
 MAX_MESSAGE_CHARS = 2000
+MAX_PARAM_CHARS = 256
+LEAST_KEY_CHARS = 4
+"""What is shorter is no secret: some servers want any key, and `x` stands in every message."""
+_LEAST_PART_CHARS = 8
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 _MISCONFIGURED = {
@@ -154,6 +159,30 @@ def wrong_content_type(content_type: str, expected: str) -> BackendUnavailable:
     )
 
 
+def hide_key(error: LocalforgeError, api_key: str) -> None:
+    """Put `***` in place of a key that a model server repeats in its words, in any case.
+
+    Args:
+        error: What the server's words were made into; changed in place.
+        api_key: The one it was sent; empty for none.
+    """
+    error.message = without_key(error.message, api_key)
+    error.code = without_key(error.code, api_key)
+    error.param = error.param and without_key(error.param, api_key)
+    error.args = (error.message,)
+
+
+def without_key(text: str, api_key: str) -> str:
+    """Return `text` with `***` in place of a key; also of its beginning where `text` is cut off."""
+    if len(api_key) < LEAST_KEY_CHARS:
+        return text
+    text = re.sub(re.escape(api_key), "***", text, flags=re.IGNORECASE)
+    for length in range(len(api_key) - 1, _LEAST_PART_CHARS - 1, -1):
+        if text[-length:].lower() == api_key[:length].lower():
+            return f"{text[:-length]}***"
+    return text
+
+
 def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that `Retry-After` asks for, 0 to 3600; 1 where it says nothing usable.
 
@@ -192,7 +221,7 @@ def _refused(status: int, body: bytes) -> BackendRefused:
     if isinstance(detail, _ErrorDetail):
         message = _short(detail.message) or message
         code = code_or(BackendRefused.code, detail.code)
-        param = detail.param if isinstance(detail.param, str) else None
+        param = detail.param[:MAX_PARAM_CHARS] if isinstance(detail.param, str) else None
     else:
         message = _short(detail or found.message or found.detail) or message
     return BackendRefused(message, status=status, code=code, param=param)

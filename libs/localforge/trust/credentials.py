@@ -25,7 +25,10 @@ _API_KEYS = {
     for literal, pattern in {
         "sk-": r"sk-[A-Za-z0-9_-]{20,}",
         "sk_live_": r"sk_live_[A-Za-z0-9]{16,}",
+        "sk_test_": r"sk_test_[A-Za-z0-9]{16,}",
         "rk_live_": r"rk_live_[A-Za-z0-9]{16,}",
+        "rk_test_": r"rk_test_[A-Za-z0-9]{16,}",
+        "whsec_": r"whsec_[A-Za-z0-9+/]{24,}",
         "AKIA": r"AKIA[0-9A-Z]{16}(?![0-9A-Za-z])",
         "ASIA": r"ASIA[0-9A-Z]{16}(?![0-9A-Za-z])",
         "AIza": r"AIza[0-9A-Za-z_-]{35}",
@@ -34,10 +37,24 @@ _API_KEYS = {
         "gho_": r"gho_[A-Za-z0-9]{36}",
         "ghu_": r"ghu_[A-Za-z0-9]{36}",
         "ghs_": r"ghs_[A-Za-z0-9]{36}",
+        "ghr_": r"ghr_[A-Za-z0-9]{36}",
         "github_pat_": r"github_pat_[A-Za-z0-9_]{22,}",
         "glpat-": r"glpat-[A-Za-z0-9_-]{20,}",
         "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,}",
+        "xapp-": r"xapp-[A-Za-z0-9-]{20,}",
+        "GOCSPX-": r"GOCSPX-[A-Za-z0-9_-]{20,}",
         "hf_": r"hf_[A-Za-z0-9]{30,}",
+        "gsk_": r"gsk_[A-Za-z0-9]{32,}",
+        "xai-": r"xai-[A-Za-z0-9]{32,}",
+        "fw_": r"fw_(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{20,}",
+        "tgp_v1_": r"tgp_v1_[A-Za-z0-9_-]{20,}",
+        "r8_": r"r8_[A-Za-z0-9]{30,}",
+        "nvapi-": r"nvapi-[A-Za-z0-9_-]{32,}",
+        "pplx-": r"pplx-[A-Za-z0-9]{32,}",
+        "hvs.": r"hvs\.[A-Za-z0-9_-]{20,}",
+        "shpat_": r"shpat_[A-Fa-f0-9]{32}",
+        "dckr_pat_": r"dckr_pat_[A-Za-z0-9_-]{20,}",
+        "AGE-SECRET-KEY-": r"AGE-SECRET-KEY-[A-Z0-9-]{40,}",
         "npm_": r"npm_[A-Za-z0-9]{36}",
         "pypi-": r"pypi-[A-Za-z0-9_-]{50,}",
         "SG.": r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
@@ -48,8 +65,9 @@ _API_KEYS = {
 _MARKS = "-_.="
 """All keys but three have one of these."""
 _API_KEY_WORDS = words(*(literal.lower() for literal in _API_KEYS))
-_PRIVATE_KEY_WORDS = words("private key", "putty-user-key-file")
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY")
+_PUTTY = "putty-user-key-file"
+words("private key", _PUTTY)
+_PRIVATE_KEY = re.compile(r"---- ?begin [a-z0-9 ]{0,32}private key")
 _JWT_WORDS = words("eyj")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}")
 _AUTHORIZATION_WORDS = words("bearer ", "basic ")
@@ -58,13 +76,28 @@ _AUTHORIZATION = re.compile(r"[a-z0-9._~+/=-]{20,}")
 _URL_PASSWORD = re.compile(r"://[^\s/:@\"']{0,64}:([^\s/@\"']{3,128})@")
 
 _PASSWORD_WORDS = words(
-    "password", "passwort", "passwd", "pwd", "passphrase", "kennwort", "contraseña"
-)
+    "password", "passwort", "passwd", "pwd", "passphrase", "passcode", "kennwort", "contraseña",
+    "mot de passe", "mot_de_passe",
+)  # fmt: skip
 _PASSWORD = re.compile(
-    r"['\"]?(?: ?(?:=>|:=|[:=])|(?: for \S{1,40})? (?:is|ist|lautet|es):?)"
+    r"['\"]?(?: ?(?:=>|:=|[:=])|(?: for \S{1,40})? (?:is|ist|lautet|es|est):?)"
     r" ?(['\"]?)([^\s'\"<>{}()\[\],;]{4,128})"
 )
-_SECRET_WORDS = words("secret", "token", "api_key", "apikey", "api-key", "api key", "access_key")
+_PASS_WORDS = words("pass", "dbpass", "userpass")
+_PASS = re.compile(
+    r"(?:['\"]? ?(?::|=>|=) ?['\"]|=|(?:(?<=[_-]pass)|(?<=[br]pass)) ?[:=] ?)"
+    r"(?=[^\s'\"]{0,127}[\d!@#$%^&*+?])(?=[^\s'\"]{0,127}[a-z])(?!\d[\d.]{0,8}[a-z]{1,3}\b)"
+    r"([^\s'\"<>{}()\[\],;]{4,128})"
+)
+"""Behind the mere word, which has other meanings, an assignment of what has letters and others."""
+_SECRET_WORDS = words(
+    "secret", "token", "api_key", "apikey", "api-key", "api key", "access_key",
+    *(
+        f"{use}{separator}key"
+        for use in ("encryption", "signing", "secret", "master", "hmac")
+        for separator in ("", " ", "_", "-")
+    ),
+)  # fmt: skip
 _SECRET = re.compile(r"['\"]? ?(?:=>|:=|[:=]) ?['\"]?([a-z0-9._~+/=-]{16,256})")
 _PLACEHOLDER = re.compile(
     r"[x*.•_-]+|(?:your|my|the|some|new|old|user|db|admin|test|dummy|example|change|enter|insert)"
@@ -76,11 +109,8 @@ _PLACEHOLDER = re.compile(
 def find_credentials(content: Content) -> Iterator[Finding]:
     """Yield keys, tokens and passwords."""
     text, lower, held = content.text, content.lower, content.words
-    if held & _PRIVATE_KEY_WORDS:
-        if "PRIVATE KEY" in text and _PRIVATE_KEY.search(text):
-            yield PRIVATE_KEY
-        if "PuTTY-User-Key-File" in text:
-            yield PRIVATE_KEY
+    if _PUTTY in held or ("private key" in held and _PRIVATE_KEY.search(lower)):
+        yield PRIVATE_KEY
     if (held & _API_KEY_WORDS and _has_api_key(text)) or (
         content.left_out and _has_api_key(content.left_out)
     ):
@@ -114,6 +144,8 @@ def _has_password(lower: str, held: frozenset[str]) -> bool:
         )
         or has_password(lower, found)
     ):
+        return True
+    if any(_is_password(value=m[1], quoted=False) for m in after(lower, held & _PASS_WORDS, _PASS)):
         return True
     if (found := held & LOGIN_WORDS) and has_login(lower, found):
         return True

@@ -60,7 +60,8 @@ def detect(
     """
     try:
         content = normalize(body)
-        found = {finding for rule in rules for finding in rule(content)}
+        readings = (content, content.parted) if content.parted else (content,)
+        found = {finding for text in readings for rule in rules for finding in rule(text)}
     except Exception:  # noqa: BLE001  # whatever went wrong, the content is not known to be harmless
         found = {DETECTOR_FAILED}
     if has_opaque_parts:

@@ -35,27 +35,45 @@ _CARD_NETWORK = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11,16}"
     r"|35\d{14,17}|(?:5[06-8]|6\d)\d{11,17}"
 )
-_IBAN = re.compile(r"\d(?<=[a-z]{2}\d)(?<![a-z0-9][a-z]{2}\d)\d ?[a-z0-9]{4}[a-z0-9 ]{5,32}")
-_IBAN_GROUPS = re.compile(
-    r"\d(?<=[a-z]{2}\d)(?<![a-z0-9][a-z]{2}\d)\d([\W_]{1,4})(?:[a-z0-9]{4}\1){2,7}[a-z0-9]{1,4}"
-    r"(?![a-z0-9])"
+_IBAN = re.compile(r"\d(?<=[a-z]{2}\d)(?<![a-z0-9][a-z]{2}\d)\d\s?[a-z0-9]{4}[a-z0-9\s]{5,36}")
+_GROUPS = r"\d[\W_]{1,4}(?:[a-z0-9]{4}[\W_]{1,4}){2,7}[a-z0-9]{1,4}(?![a-z0-9])"
+_IBAN_GROUPS = re.compile(rf"\d(?<=[a-z]{{2}}\d)(?<![a-z0-9][a-z]{{2}}\d){_GROUPS}")
+_IBAN_APART = re.compile(
+    r"\d(?<=[a-z]{2}[\W_]\d)(?<![a-z0-9][a-z]{2}[\W_]\d)"
+    rf"(?:{_GROUPS}|\d[a-z0-9]{{11,30}}(?![a-z0-9]))"
 )
+"""With something between the country and the check digits."""
+_LEAST_IBAN_DIGITS = 8
+"""Of one in groups: words of four letters may stand behind "is 26"."""
 _IBAN_LENGTHS = {
-    "ad": 24, "ae": 23, "al": 28, "at": 20, "ba": 20, "be": 16, "bg": 22, "br": 29, "ch": 21,
-    "cy": 28, "cz": 24, "de": 22, "dk": 18, "ee": 20, "es": 24, "fi": 18, "fr": 27, "gb": 22,
-    "gr": 27, "hr": 21, "hu": 28, "ie": 22, "il": 23, "is": 26, "it": 27, "li": 21, "lt": 20,
-    "lu": 20, "lv": 21, "mc": 27, "mt": 31, "nl": 18, "no": 15, "pl": 28, "pt": 25, "ro": 24,
-    "rs": 22, "sa": 24, "se": 24, "si": 19, "sk": 24, "sm": 27, "tr": 26, "ua": 29,
+    "ad": 24, "ae": 23, "al": 28, "at": 20, "az": 28, "ba": 20, "be": 16, "bg": 22, "bh": 22,
+    "bi": 27, "br": 29, "by": 28, "ch": 21, "cr": 22, "cy": 28, "cz": 24, "de": 22, "dj": 27,
+    "dk": 18, "do": 28, "ee": 20, "eg": 29, "es": 24, "fi": 18, "fk": 18, "fo": 18, "fr": 27,
+    "gb": 22, "ge": 22, "gi": 23, "gl": 18, "gr": 27, "gt": 28, "hn": 28, "hr": 21, "hu": 28,
+    "ie": 22, "il": 23, "iq": 23, "is": 26, "it": 27, "jo": 30, "kw": 30, "kz": 20, "lb": 28,
+    "lc": 32, "li": 21, "lt": 20, "lu": 20, "lv": 21, "ly": 25, "mc": 27, "md": 24, "me": 22,
+    "mk": 19, "mn": 20, "mr": 27, "mt": 31, "mu": 30, "ni": 28, "nl": 18, "no": 15, "om": 23,
+    "pk": 24, "pl": 28, "ps": 29, "pt": 25, "qa": 29, "ro": 24, "rs": 22, "ru": 33, "sa": 24,
+    "sc": 31, "sd": 18, "se": 24, "si": 19, "sk": 24, "sm": 27, "so": 23, "st": 25, "sv": 28,
+    "tl": 23, "tn": 24, "tr": 26, "ua": 29, "va": 22, "vg": 24, "xk": 20, "ye": 30,
 }  # fmt: skip
 _US_SSN = re.compile(r"(\d(?<![\d.-]\d)\d\d)-(\d\d)-(\d{4})(?![\d-]|\.\d)")
 _NAMED = re.compile(
-    r"[a-z]{0,9}(?: ?(?:number|no|nr|nummer|card)\b\.?)?(?:\W{0,4}|\W{1,2}(?:is|ist)\W{1,3})"
+    r"[a-z]{0,9}(?:[\s_-]{0,2}(?:number|num|no|nr|nummer|card|id)\b\.?)?"
+    r"(?:\W{0,5}|\W{1,2}(?:is|ist)\W{1,3})"
     r"([a-z]{0,3} ?\d[\d .-]{4,16}\d\b|[a-z0-9]{8,10}\b)"
 )
 _NAMES = words(
-    "social security", "ssn", "steuer-id", "steueridentifikationsnummer", "steuernummer", "tax id",
-    "passport", "reisepass", "personalausweis", "aadhaar", "bsn", "national insurance",
-    "driver's licen", "drivers licen", "führerschein",
+    "ssn", "steuer-id", "steuer_id", "steueridentifikationsnummer", "steuernummer", "passport",
+    "reisepass", "personalausweis", "aadhaar", "bsn", "führerschein",
+    *(
+        name.replace(" ", separator)
+        for name in (
+            "social security", "tax id", "national id", "national identity", "national insurance",
+            "driver's licen", "drivers licen", "driver licen", "driving licen",
+        )
+        for separator in ("", " ", "_", "-", "\n")
+    ),
 )  # fmt: skip
 _UK_NINO = re.compile(r"\d(?<!\d\d)\d ?\d\d ?\d\d ?[a-d](?![a-z0-9])")
 _NINO_PREFIX = re.compile(
@@ -120,9 +138,13 @@ def _has_card(numbers: str, shape: bytes) -> bool:
 
 
 def _has_iban(numbers: str) -> bool:
-    return any(
-        _is_iban(numbers[m.start() - 2 : m.end()])
-        for pattern in (_IBAN, _IBAN_GROUPS)
+    if "iban" in numbers:
+        # It is written without a blank, too.
+        numbers = numbers.replace("iban", "iban ")
+    return any(_is_iban(numbers[m.start() - 2 : m.end()]) for m in find_all(_IBAN, numbers)) or any(
+        _count_digits(m[0]) >= _LEAST_IBAN_DIGITS
+        and _is_iban(numbers[m.start() - before : m.end()])
+        for pattern, before in ((_IBAN_GROUPS, 2), (_IBAN_APART, 3))
         for m in find_all(pattern, numbers)
     )
 

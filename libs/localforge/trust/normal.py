@@ -28,7 +28,9 @@ _ESCAPE = re.compile(r"\\(?<!\\\\)\\*+(?:u([0-9a-fA-F]{4})|([bfnrt\"/]))")
 once, from its start and whole: from each of its places it would take quadratic time."""
 _ESCAPE_ROUNDS = 4
 """What is escaped more often than this stays as it is."""
-_PLAIN = {"n": "\n", "r": "\n", "t": " ", "b": "", "f": "\n", '"': '"', "/": "/"}
+_GAP = "\x00"
+"""Marks where a character that shows nothing was: whether words meet there is not known."""
+_PLAIN = {"n": "\n", "r": "\n", "t": " ", "b": _GAP, "f": "\n", '"': '"', "/": "/"}
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _KEPT_CONTROLS = "\t\n\r"
 _SEPARATORS = frozenset("\x0b\x0c\x1c\x1d\x1e\x1f")
@@ -77,6 +79,9 @@ class Content(msgspec.Struct, frozen=True):
     out of `text`."""
     left_out: str = ""
     """Such runs, each after a blank: only a key, which has a form of its own, is found in them."""
+    parted: "Content | None" = None
+    """The same with a blank in the place of each invisible character; None where there was none.
+    Such a character may stand within a word or between two."""
 
 
 def normalize(body: bytes) -> Content:
@@ -89,9 +94,15 @@ def normalize(body: bytes) -> Content:
     if "\\" in text:
         text = _resolved(text)
     if "\x7f" in text:  # the only control character that JSON has unescaped
-        text = text.replace("\x7f", "")
-    if not text.isascii():
-        text = _fold(text)
+        text = text.replace("\x7f", _GAP)
+    joined = _fold(_resolved(text.replace(_GAP, "")) if _GAP in text else text)
+    if _GAP not in text and _GAP not in joined:
+        return _content(joined)
+    parted = _content(_fold(text).replace(_GAP, " "))
+    return msgspec.structs.replace(_content(joined.replace(_GAP, "")), parted=parted)
+
+
+def _content(text: str) -> Content:
     lower = text.lower()
     # One byte for each character, so that places are the same.
     latin = lower.encode("latin-1", "replace")
@@ -145,11 +156,13 @@ def _unescape(match: re.Match[str]) -> str:
     char = chr(int(code, 16))
     if char in _SEPARATORS:
         return " "
-    return char if char >= " " or char in _KEPT_CONTROLS else ""
+    return char if char >= " " or char in _KEPT_CONTROLS else _GAP
 
 
 def _fold(text: str) -> str:
     """Rewrite the characters that stand for others; most text has few different ones of them."""
+    if text.isascii():
+        return text
     foreign = set("".join(_FOREIGN.findall(text)))
     if any("\ud800" <= char <= "\udfff" for char in foreign):
         # An escaped character outside the basic plane arrives as two surrogates; join them.
@@ -171,14 +184,14 @@ def _fold(text: str) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def _plain(char: str) -> str:
-    """Return what a character stands for: `4` for `４`, nothing for a zero-width space."""
+    """Return what a character stands for: `4` for `４`, a gap for a zero-width space."""
     if char in _DASHES:
         return "-"
     if char in _LINES:
         return "\n"
     category = unicodedata.category(char)
     if category in ("Cf", "Cc") or _INVISIBLE.match(char):
-        return ""
+        return _GAP
     if char == _EMPTY_BRAILLE:
         return " "
     if category in ("Nd", "No") and (digit := unicodedata.digit(char, None)) is not None:

@@ -12,7 +12,7 @@ from localforge.bus.decision_log import read_decision
 from localforge.bus.permissions import EDGE
 from localforge.config import Config, EdgeConfig
 from localforge.contracts import subjects
-from localforge.contracts.chat import ChatCompleted, ChatRequested, FeedbackSubmitted
+from localforge.contracts.chat import ChatCompleted, FeedbackSubmitted
 from localforge.contracts.live import FactsDelayed
 from localforge.edge.asgi import HttpRequest
 from localforge.edge.body import encode
@@ -36,6 +36,7 @@ from localforge.edge.service import EdgeService
 from localforge.errors import ConfigError, DependencyUnavailable
 from localforge.hosting import Host
 from localforge.hosting.machine import machine_id
+from localforge.request.strict import StrictChatRequested
 from localforge.telemetry import log, metrics
 
 _log = log.get("edge")
@@ -142,7 +143,12 @@ class Edge:
         self._running.push_async_callback(self._bus.close)
         registry = await self._host.registry()
         service = EdgeService(
-            config, BusDispatch(self._bus), secrets.token_hex(4), registry, machine_id()
+            config,
+            BusDispatch(self._bus),
+            secrets.token_hex(4),
+            registry,
+            machine_id(),
+            aliases=lambda: self._config.aliases,
         )
         self._running.callback(service.close)
         metrics.EDGE_IN_FLIGHT.set_function(lambda: service.in_flight)
@@ -163,7 +169,7 @@ class Edge:
         door = LiveDoor(service, self._answer, config.deadline_s)
         self._running.push_async_callback(door.close, GRACE_S)
         await self._bus.on_live(
-            subjects.LIVE_CHAT, ChatRequested, door.on_request, queue=EDGE, refuse=door.refuse
+            subjects.LIVE_CHAT, StrictChatRequested, door.on_request, queue=EDGE, refuse=door.refuse
         )
         delays = DelayedFacts()
         await self._bus.on_live(subjects.status("*"), FactsDelayed, delays.on_word)

@@ -21,7 +21,7 @@ from localforge.edge.keys import ApiKey, KeyRing
 from localforge.edge.service import EdgeService
 from localforge.edge.translation import Dialect, Translation, write_translated
 from localforge.errors import BackendUnavailable
-from localforge.telemetry import log, metrics
+from localforge.telemetry import metrics
 
 _observe_overhead = metrics.EDGE_OVERHEAD_SECONDS.observe
 
@@ -140,7 +140,7 @@ class ChatEndpoint:
             exchange.close()
             call = exchange.call
             request.facts.update(
-                requested=log.clipped(call.model),
+                requested=exchange.requested,
                 stream=call.stream,
                 key=call.key_id,
                 attempts=call.attempt + 1,

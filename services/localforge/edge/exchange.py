@@ -83,6 +83,7 @@ class Exchange:
         progress_s: Silence after which the request is dispatched again.
         ticket: Counts it among the requests under way.
         loop: The running one.
+        requested: The model that is asked for, as it may be logged.
 
     Attributes:
         call: As last dispatched; its `attempt` counts the dispatches.
@@ -97,8 +98,10 @@ class Exchange:
         progress_s: float,
         ticket: Ticket,
         loop: asyncio.AbstractEventLoop,
+        requested: str,
     ) -> None:
         self.call = call
+        self.requested = requested
         self.ticket = ticket
         self.aborted = False
         self._service = service

@@ -24,6 +24,11 @@ from localforge.telemetry import log
 
 _log = log.get("edge")
 
+_INBOXES = ("_INBOX.", "_INBOX_", "_R_.")
+"""How a subject begins on which a client waits: its inbox, or NATS's own for a reply that crosses
+accounts. Any other is one of LocalForge's own or somebody's stream: an answer that is published
+there is read by whoever may subscribe, a remote executor among them."""
+
 Answer = Callable[[str, ChatCompleted], None]
 """Publishes a result to a reply subject."""
 
@@ -44,16 +49,22 @@ class LiveDoor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on_request(self, request: ChatRequested, reply: str) -> None:
-        """Begin to answer one request; without a reply subject nobody waits, and it is dropped."""
-        if not reply:
-            _log.warning("live_request_without_reply", id=request.id)
+        """Begin to answer one request; without an inbox to reply to nobody waits: it is dropped."""
+        if not _is_inbox(reply):
+            _log.warning("live_request_without_inbox", id=request.id)
             return
         task = asyncio.create_task(self._serve(request, reply))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def refuse(self, problem: ContractViolation, reply: str) -> None:
-        """Answer a message that is no request; the result has no id, since none can be read."""
+        """Answer a message that is no request; the result has no id, since none can be read.
+
+        Without an inbox to reply to it is dropped.
+        """
+        if not _is_inbox(reply):
+            _log.warning("live_request_without_inbox", id="")
+            return
         error = ContractError(str(problem))
         self._send(reply, self._refusal("", error.status, error.as_api_error()))
 
@@ -131,3 +142,7 @@ class LiveDoor:
         return ChatCompleted(
             id=request_id, status=status, error=error, completed_at=self._service.clock()
         )
+
+
+def _is_inbox(reply: str) -> bool:
+    return reply.startswith(_INBOXES)

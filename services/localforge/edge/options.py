@@ -1,5 +1,6 @@
 """LocalForge's own request options: headers first, then the body, then the key's defaults."""
 
+import difflib
 from collections.abc import Mapping
 
 import msgspec
@@ -46,6 +47,8 @@ _ASKING = frozenset(
     }
 )
 """Headers of which each asks for something."""
+_OWN = b"x-localforge"
+_KNOWN = frozenset(name for name in _ASKING if name.startswith(_OWN))
 _ANSWERS = {"yes": True, "no": False, "true": True, "false": False}
 
 
@@ -68,6 +71,27 @@ class Options(msgspec.Struct, frozen=True, gc=False):
     """W3C trace context; empty when there is none or it is malformed."""
     policy: str = ""
     """Empty means the configured one."""
+
+
+def refuse_unknown(headers: Mapping[bytes, bytes]) -> None:
+    """Let no header pass that asks LocalForge for what it does not know: a label, misspelt.
+
+    Args:
+        headers: Lower-case names.
+
+    Raises:
+        RequestRefused: There is one; names it, and the one that was probably meant.
+    """
+    for header in headers:
+        if header.startswith(_OWN) and header not in _KNOWN:
+            name, known = header.decode("latin-1")[:128], sorted(n.decode() for n in _KNOWN)
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"
+            raise RequestRefused(
+                f"the header `{name}` is no option of LocalForge; {hint}",
+                code="invalid_value",
+                param=name,
+            )
 
 
 def read_options(

@@ -19,6 +19,7 @@ from localforge.edge.asgi import (
     Send,
     uncancel,
 )
+from localforge.edge.options import refuse_unknown
 from localforge.errors import DependencyUnavailable, LocalforgeError, RequestRefused
 from localforge.telemetry import log, metrics
 
@@ -154,6 +155,7 @@ class EdgeApp:
             if request.repeated:
                 _refuse_repeated(request.repeated)
             self._guard(request.headers)
+            refuse_unknown(request.headers)
             handler = resource.handlers.get(request.method, resource.refuse)
             await handler(request)
         except LocalforgeError as exc:

@@ -14,6 +14,7 @@ from localforge.contracts.live import ChatCall, Lane, Operation, Summary, decode
 from localforge.contracts.problems import reason_of
 from localforge.edge.admission import Admission
 from localforge.edge.body import read_chat, read_embeddings
+from localforge.edge.catalogue import AUTO
 from localforge.edge.dispatch import Dispatch
 from localforge.edge.exchange import Exchange
 from localforge.edge.ids import new_request_id
@@ -26,6 +27,8 @@ from localforge.telemetry import log, metrics, tracing
 _log = log.get("edge")
 
 NO_HEADERS: Mapping[bytes, bytes] = {}
+UNKNOWN = "<unknown>"
+"""In logs and traces, in the place of a model's name that nothing has: it may be any text."""
 
 
 class _NoRegistry:
@@ -43,6 +46,7 @@ class EdgeService:
         machine: Id of the machine this runs on.
         clock: Unix time in seconds, for the deadline that travels.
         new_id: Makes request ids.
+        aliases: Returns the aliases in force; their names may be logged, as models' may.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class EdgeService:
         *,
         clock: Callable[[], float] = time.time,
         new_id: Callable[[], str] = new_request_id,
+        aliases: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.edge_id = edge_id
         self.new_id = new_id
@@ -65,7 +70,9 @@ class EdgeService:
         self._pending: dict[str, Exchange] = {}
         self._spans: dict[str, tracing.RequestSpan] = {}
         self._unserved = False
-        self._watch = Watch(dispatch, edge_id, registry or _NoRegistry(), machine, self._on_lost)
+        self._registry = registry or _NoRegistry()
+        self._aliases = aliases
+        self._watch = Watch(dispatch, edge_id, self._registry, machine, self._on_lost)
 
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
@@ -113,6 +120,7 @@ class EdgeService:
         stream_options = chat.stream_options
         ticket = self._admission.enter(chat.model, self._loop.time())
         request_id = request_id or self.new_id()
+        requested = self._loggable(chat.model)
         call = ChatCall(
             request_id=request_id,
             lane=Lane.LIVE,
@@ -132,12 +140,12 @@ class EdgeService:
             provider=options.provider,
             dry_run=dry_run,
             operation=operation,
-            traceparent=self._begin_span(request_id, options, chat.model),
+            traceparent=self._begin_span(request_id, options, requested),
             tracestate=options.tracestate,
             policy=options.policy,
         )
         exchange = Exchange(
-            self, call, options.deadline_s, self._config.progress_s, ticket, self._loop
+            self, call, options.deadline_s, self._config.progress_s, ticket, self._loop, requested
         )
         self._pending[call.request_id] = exchange
         return exchange
@@ -232,7 +240,13 @@ class EdgeService:
         for exchange in tuple(self._pending.values()):
             exchange.on_lost(backend, replica)
 
-    def _begin_span(self, request_id: str, options: Options, model: str) -> str:
+    def _loggable(self, model: str) -> str:
+        is_known = (
+            model == AUTO or model in self._aliases() or model in self._registry.snapshot.cards
+        )
+        return log.clipped(model) if is_known else UNKNOWN
+
+    def _begin_span(self, request_id: str, options: Options, requested: str) -> str:
         if not tracing.enabled():
             return options.traceparent
         span = tracing.RequestSpan(
@@ -240,7 +254,7 @@ class EdgeService:
             options.traceparent,
             options.tracestate,
             request_id=request_id,
-            requested=log.clipped(model),
+            requested=requested,
         )
         self._spans[request_id] = span
         return span.traceparent

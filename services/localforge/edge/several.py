@@ -15,7 +15,6 @@ from localforge.edge.asgi import CLIENT_GONE, Header, HttpRequest, uncancel
 from localforge.edge.chat import cost_header
 from localforge.edge.exchange import ClientGone, Exchange
 from localforge.errors import BackendUnavailable
-from localforge.telemetry import log
 
 
 class Merge(Protocol):
@@ -77,7 +76,7 @@ class Several:
                 exchange.close()
             call = exchanges[0].call
             request.facts.update(
-                requested=log.clipped(call.model),
+                requested=exchanges[0].requested,
                 stream=self._stream,
                 key=call.key_id,
                 prompts=len(exchanges),

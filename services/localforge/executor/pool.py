@@ -206,7 +206,7 @@ def build_pool(backend: BackendConfig, api_key: str) -> Pool:
         one = msgspec.structs.replace(backend, url=address, urls=())
         breaker = Breaker(backend.breaker_failures, backend.breaker_open_s)
         adapter = build_adapter(one, api_key)
-        servers.append(Server(name, adapter, breaker, backend.hourly_usd))
+        servers.append(Server(name, adapter, breaker, backend.hourly_usd, api_key))
     embeds = isinstance(servers[0].adapter, Embedder)
     return EmbeddingPool(servers) if embeds else Pool(servers)
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from localforge.config import BackendConfig
 from localforge.contracts.cards import BreakerState, FoundModel, Health, ServerState
 from localforge.errors import LocalforgeError, RetryableError
@@ -14,6 +16,7 @@ from localforge.executor.meter import Meter
 from localforge.executor.silence import Silence
 from localforge.executor.speed import RunningMean, Speed
 from localforge.inference import Adapter, Completion, Embedder, Probe, Reply
+from localforge.inference.failures import hide_key, without_key
 from localforge.inference.protocol import LATEST, BackendLoad, ReportsLoad
 from localforge.inference.usage import settle_usage
 
@@ -45,14 +48,21 @@ class Server:
         adapter: Speaks to it.
         breaker: Keeps requests away while it fails.
         usd_per_hour: What an hour of its work costs.
+        api_key: What the adapter sends; never passed on where the server repeats it in an error.
     """
 
     def __init__(
-        self, name: str, adapter: Adapter, breaker: Breaker, usd_per_hour: float = 0.0
+        self,
+        name: str,
+        adapter: Adapter,
+        breaker: Breaker,
+        usd_per_hour: float = 0.0,
+        api_key: str = "",
     ) -> None:
         self.name = name
         self.adapter = adapter
         self.breaker = breaker
+        self._api_key = api_key
         self.meter = Meter(usd_per_hour)
         self.speed = Speed()
         """Of all its models together."""
@@ -112,10 +122,12 @@ class Server:
                 self.breaker.succeed(era)
             else:
                 self._fail(era)
+            hide_key(exc, self._api_key)
             raise
-        except LocalforgeError:
+        except LocalforgeError as exc:
             # The request is wrong, and the server well enough to say so.
             self.breaker.succeed(era)
+            hide_key(exc, self._api_key)
             raise
         except BaseException:
             answered = False
@@ -136,6 +148,7 @@ class Server:
     async def probe(self) -> Probe:
         """Ask it how it is, and remember."""
         probe = await self.adapter.probe()
+        probe = msgspec.structs.replace(probe, detail=without_key(probe.detail, self._api_key))
         self.health, self.detail = probe.health, probe.detail
         if probe.found is not None:
             self.found = probe.found

@@ -19,6 +19,7 @@ from localforge.errors import ConfigError, ContractError, LocalforgeError, Reque
 from localforge.hosting import Host
 from localforge.profiler.durable_request import call_of
 from localforge.profiler.service import ProfilerService
+from localforge.request.strict import StrictChatRequested
 from localforge.telemetry import log, tracing
 from localforge.trust import Sealer, ZonePolicy, load_private_key
 
@@ -65,7 +66,7 @@ class ProfilerApp:
         """Connect and serve both lanes."""
         await self._bus.connect()
         await self._bus.on_live(subjects.PROFILE, ChatCall, self.on_live, queue="profiler")
-        self._bus.on_durable(subjects.PROFILER_DURABLE, ChatRequested, self.on_durable)
+        self._bus.on_durable(subjects.PROFILER_DURABLE, StrictChatRequested, self.on_durable)
         await self._bus.start()
 
     async def stop(self) -> None:

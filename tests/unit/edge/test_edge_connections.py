@@ -284,6 +284,28 @@ async def test_a_repeated_header_that_says_where_a_request_may_go_is_400(
     assert edge.lane.sent == []
 
 
+@pytest.mark.parametrize(
+    ("line", "param", "meant"),
+    [
+        ("X-LocalForge-Lable: restricted", "x-localforge-lable", "x-localforge-label"),
+        ("x-localforge-labels: restricted", "x-localforge-labels", "x-localforge-label"),
+        ("x-localforge_label: restricted", "x-localforge_label", "x-localforge-label"),
+        ("x-localforge-max-cost: 1", "x-localforge-max-cost", "x-localforge-max-cost-usd"),
+    ],
+)
+async def test_an_option_that_is_not_known_is_400_and_names_the_nearest(
+    edge, connect, line, param, meant
+):
+    client = await connect()
+    client.write(head(len(BODY), line) + BODY)
+
+    status, answer = await client.answer()
+
+    assert (status, answer["error"]["param"]) == (400, param)
+    assert f"did you mean `{meant}`?" in answer["error"]["message"]
+    assert edge.lane.sent == []
+
+
 async def test_other_headers_may_be_repeated(connect):
     client = await connect()
     client.write(head(len(BODY), "x-other: 1", "x-other: 2", "x-localforge-label: public") + BODY)

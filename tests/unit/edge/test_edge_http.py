@@ -324,6 +324,16 @@ async def test_a_request_leaves_one_log_line_without_content(http, edge):
     assert "Bearer" not in str(line)
 
 
+async def test_a_model_that_a_client_invents_is_not_logged(http, edge):
+    several = {"model": "my diagnosis", "prompt": ["a", "b"]}
+    with capture_logs() as lines:
+        await ask(http, edge, "POST", CHAT_PATH, json=CHAT | {"model": "my diagnosis"})
+        await ask(http, edge, "POST", "/v1/completions", json=several)
+
+    assert [line["requested"] for line in lines] == ["<unknown>", "<unknown>"]
+    assert "diagnosis" not in str(lines)
+
+
 @pytest.mark.parametrize("path", [CHAT_PATH, "/v1/messages"])
 @pytest.mark.parametrize(
     ("stream", "begun"), [(False, False), (True, False), (True, True)], ids=str

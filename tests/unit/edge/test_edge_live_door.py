@@ -41,11 +41,11 @@ def request(body: dict | None = None, **changes) -> ChatRequested:
 
 async def test_an_answer_is_the_result_with_what_was_decided(door, lane, replies):
     asked = request(label=Label.RESTRICTED, preference="cheap", policy="greedy")
-    door.on_request(asked, "reply.1")
+    door.on_request(asked, "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     (reply, result), call = replies.sent[0], lane.sent[0]
-    assert (reply, result.id, result.status) == ("reply.1", "job-1", 200)
+    assert (reply, result.id, result.status) == ("_INBOX.1", "job-1", 200)
     assert bytes(result.response) == completion(call)
     assert (result.model, result.zone, result.decision_id) == ("tiny", "local", call.request_id)
     assert (call.declared_label, call.preference) == (Label.RESTRICTED, "cheap")
@@ -62,7 +62,7 @@ async def test_a_cascade_can_be_asked_for_and_all_that_it_asked_is_counted(door,
         lane.emit(msgspec.structs.replace(frame, summary=told))
 
     lane.script = script
-    door.on_request(request(cascade=True), "reply.1")
+    door.on_request(request(cascade=True), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     assert lane.sent[0].cascade is True
@@ -70,14 +70,14 @@ async def test_a_cascade_can_be_asked_for_and_all_that_it_asked_is_counted(door,
 
 
 async def test_a_stream_is_not_asked_for_whatever_the_body_says(door, lane, replies):
-    door.on_request(request(CHAT | {"stream": True}), "reply.1")
+    door.on_request(request(CHAT | {"stream": True}), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     assert lane.sent[0].stream is False
 
 
 async def test_a_long_deadline_is_held_to_the_configured_one(door, lane, replies, make_service):
-    door.on_request(request(deadline_s=600), "reply.1")
+    door.on_request(request(deadline_s=600), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     assert lane.sent[0].deadline - lane.service.clock() == pytest.approx(60, abs=2)
@@ -88,7 +88,7 @@ async def test_a_long_deadline_is_held_to_the_configured_one(door, lane, replies
     [({"model": "auto"}, "", "messages"), (CHAT, "best", "x-localforge-preference")],
 )
 async def test_a_bad_request_is_an_error_result(door, lane, replies, body, preference, param):
-    door.on_request(request(body, preference=preference), "reply.1")
+    door.on_request(request(body, preference=preference), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     result = replies.sent[0][1]
@@ -99,7 +99,7 @@ async def test_a_bad_request_is_an_error_result(door, lane, replies, body, prefe
 
 async def test_a_failure_is_an_error_result(door, lane, replies):
     lane.script = lambda lane, call: lane.emit(failed(call, 502))
-    door.on_request(request(), "reply.1")
+    door.on_request(request(), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     result = replies.sent[0][1]
@@ -108,27 +108,27 @@ async def test_a_failure_is_an_error_result(door, lane, replies):
 
 async def test_part_of_an_answer_is_an_error_result(door, lane, replies):
     lane.script = lambda lane, call: lane.emit(delta(call, "a", first=True))
-    door.on_request(request(), "reply.1")
+    door.on_request(request(), "_INBOX.1")
     await wait_until(lambda: replies.sent, description="the reply")
 
     assert replies.sent[0][1].status == 502
 
 
 async def test_what_the_body_asks_for_holds_as_over_http(door, lane, replies):
-    door.on_request(request(CHAT | {"localforge": {"label": "restricted"}}), "reply.1")
-    door.on_request(request(CHAT | {"localforge": {"label": "top"}}), "reply.2")
+    door.on_request(request(CHAT | {"localforge": {"label": "restricted"}}), "_INBOX.1")
+    door.on_request(request(CHAT | {"localforge": {"label": "top"}}), "_INBOX.2")
     await wait_until(lambda: len(replies.sent) == 2, description="the replies")
 
     assert [call.declared_label for call in lane.sent] == [Label.RESTRICTED]
-    refused = dict(replies.sent)["reply.2"]
+    refused = dict(replies.sent)["_INBOX.2"]
     assert (refused.status, refused.error.param) == (400, "localforge.label")
 
 
 async def test_what_is_no_request_is_answered_too(door, replies):
-    door.refuse(ContractViolation("ChatRequested", "`label` is there more than once"), "r.1")
+    door.refuse(ContractViolation("ChatRequested", "`label` is there more than once"), "_INBOX.1")
 
     [(reply, result)] = replies.sent
-    assert (reply, result.status, result.error.code) == ("r.1", 400, "contract")
+    assert (reply, result.status, result.error.code) == ("_INBOX.1", 400, "contract")
     assert "`label`" in result.error.message
 
 
@@ -138,9 +138,29 @@ async def test_without_a_reply_subject_nothing_is_run(door, lane):
     assert lane.sent == []
 
 
+@pytest.mark.parametrize(
+    "reply",
+    ["lf.cancel", "lf.alive.cloud.openai.x", "lf.inbox.e.1", "_INBOX", "_inbox.1", "x_R_.1"],
+)
+async def test_nothing_goes_to_a_subject_that_is_no_clients_inbox(door, lane, replies, reply):
+    door.on_request(request(), reply)
+    door.refuse(ContractViolation("ChatRequested", "it is no JSON"), reply)
+    await door.close(1)
+
+    assert (lane.sent, replies.sent) == ([], [])
+
+
+@pytest.mark.parametrize("reply", ["_INBOX.a.1", "_INBOX_app.a.1", "_R_.a.1"])
+async def test_an_inbox_is_answered_also_one_of_another_account(door, replies, reply):
+    door.on_request(request(), reply)
+    await wait_until(lambda: replies.sent, description="the reply")
+
+    assert replies.sent[0][0] == reply
+
+
 async def test_an_answer_that_cannot_be_sent_ends_quietly(door, lane, replies):
     replies.error = DependencyUnavailable("the broker is away")
-    door.on_request(request(), "reply.1")
+    door.on_request(request(), "_INBOX.1")
 
     await wait_until(lambda: lane.sent, description="the dispatch")
     await door.close(1)
@@ -149,7 +169,7 @@ async def test_an_answer_that_cannot_be_sent_ends_quietly(door, lane, replies):
 
 async def test_closing_gives_up_what_outlives_the_grace_time(door, lane):
     lane.script = silent
-    door.on_request(request(), "reply.1")
+    door.on_request(request(), "_INBOX.1")
     await wait_until(lambda: lane.sent, description="the dispatch")
 
     await door.close(0.01)

@@ -2,17 +2,22 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
+from localforge.config import EdgeConfig
 from localforge.contracts.live import Accepted, Completed, Delta, Failed
 from localforge.contracts.trust import Label
 from localforge.edge import exchange as exchange_module
 from localforge.edge.exchange import ClientGone
 from localforge.edge.keys import ApiKey
+from localforge.edge.service import EdgeService
 from localforge.errors import DependencyUnavailable, RequestRefused
 from tests.support import wait_until
+from tests.unit.edge.conftest import FixedRegistry
 from tests.unit.edge.lane import (
     BODY,
+    CHAT,
     completed,
     completion,
     delta,
@@ -43,6 +48,23 @@ async def test_an_accepted_request_becomes_a_call_with_the_body_untouched(make_s
     assert call.minimum_label is Label.CONFIDENTIAL
     assert call.deadline == pytest.approx(service.clock() + 60, abs=1)
     assert lane.replies == [f"lf.inbox.e1.{call.request_id}"]
+
+
+@pytest.mark.parametrize(
+    ("model", "logged"),
+    [("auto", "auto"), ("smart", "smart"), ("tiny", "tiny"), ("my diagnosis", "<unknown>")],
+)
+async def test_only_a_model_or_an_alias_that_there_is_may_be_logged(lane, model, logged):
+    service = EdgeService(
+        EdgeConfig(), lane, "e1", FixedRegistry(), aliases=lambda: {"smart": "tiny"}
+    )
+    lane.service = service
+
+    exchange = service.accept(msgspec.json.encode(CHAT | {"model": model}))
+    exchange.close()
+
+    assert exchange.call.model == model
+    assert exchange.requested == logged
 
 
 async def test_a_client_that_hangs_up_before_the_request_goes_out_is_not_served(make_service, lane):

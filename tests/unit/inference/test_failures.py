@@ -4,7 +4,12 @@ import msgspec
 import pytest
 
 from localforge.errors import BackendRefused, BackendUnavailable
-from localforge.inference.failures import MAX_RETRY_AFTER_S, from_status, retry_after
+from localforge.inference.failures import (
+    MAX_RETRY_AFTER_S,
+    from_status,
+    retry_after,
+    without_key,
+)
 
 
 @pytest.mark.parametrize("status", [301, 401, 402, 403, 404, 408, 409, 425, 429, 500, 503, 529])
@@ -93,3 +98,19 @@ def test_words_are_found_wherever_a_server_puts_them(body: bytes, message: str) 
 def test_retry_after_is_bounded_and_not_fooled(headers: dict[str, str], seconds: float) -> None:
     assert retry_after(headers) == seconds
     assert from_status(429, headers, b"").retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "api_key", "shown"),
+    [
+        ("key SK-Abcdef1234, sk-abcdef1234.", "sk-abcdef1234", "key ***, ***."),
+        ("cut off: sk-abcdef1", "sk-abcdef1234", "cut off: ***"),
+        ("a.c is not abc", "a.c*", "a.c is not abc"),
+        ("the model x", "x", "the model x"),
+        ("no key", "", "no key"),
+    ],
+)
+def test_a_key_is_hidden_in_any_case_and_where_the_words_are_cut_off(
+    text: str, api_key: str, shown: str
+) -> None:
+    assert without_key(text, api_key) == shown

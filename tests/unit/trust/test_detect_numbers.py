@@ -96,3 +96,29 @@ def test_an_escape_that_is_itself_escaped_is_resolved(depth):
 
 def test_a_number_in_json_is_inspected():
     assert "payment_card" in codes({"tool": {"card": 4111111111111111}})
+
+
+@pytest.mark.parametrize(
+    ("code", "written"),
+    [
+        ("api_key", "key\u200bAKIAIOSFODNN7EXAMPLE"),
+        ("api_key", "key\x00AKIAIOSFODNN7EXAMPLE\x00key"),
+        ("payment_card", "17\x004111111111111111"),
+        ("payment_card", "17\x7f4111111111111111"),
+        ("payment_card", "17\x084111111111111111"),
+        ("payment_card", "4111111111111111\u200b5555555555554444"),
+        ("iban", "IBAN\u200eDE89370400440532013000"),
+        ("iban", "me\u00adDE89370400440532013000"),
+    ],
+)
+def test_an_invisible_character_may_part_words_too(code, written):
+    assert code in codes({"a": written})
+    assert code in detect(json.dumps({"a": written}).encode()).findings
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\u00ad", "\ufe0f", "\x00"])
+def test_harmless_text_with_invisible_characters_is_left_alone(invisible):
+    text = "The team met in 2024, read 1234 5678 pages and spoke of passwords and tokens. "
+
+    assert codes({"a": text.replace(" ", f"{invisible} ") * 20}) == set()
+    assert codes({"a": invisible.join(text)}) == set()
