@@ -285,7 +285,8 @@ class FeedbackGiven(PublicContract, frozen=True, kw_only=True, tag="feedback_giv
     """`checks`, `user`, `test`."""
     feature_schema: str = ""
     features: bytes = b""
-    """The features that the decision was made on, as they stand there."""
+    """The features that the decision was made on, as they stand there. Empty for `checks`, which
+    teach nothing that depends on the request."""
     propensity: float = 0.0
     checks: dict[str, float] = msgspec.field(default_factory=dict)
     """Scores of the single checks, for `checks`."""

@@ -152,6 +152,7 @@ class ExecuteCall(WireContract, frozen=True, kw_only=True, tag="execute_call.v1"
     not_before: float = 0.0
     """Durable lane: Unix time in seconds before which such a message is not worked on."""
     feature_schema: str = ""
+    """Of routers before `levels.v6`, like `features`; not read any more."""
     features: bytes = b""
     propensity: float = 0.0
     prompt_tokens: int = 0
@@ -263,6 +264,7 @@ class EvaluateCall(WireContract, frozen=True, kw_only=True, tag="evaluate_call.v
     finish_reason: str = ""
     tool_calls: int = 0
     feature_schema: str = ""
+    """Of executors before `levels.v6`, like `features`; not read any more."""
     features: bytes = b""
     propensity: float = 0.0
     traceparent: str = ""

@@ -137,26 +137,32 @@ class Fold:
         return Applied.LEARNED
 
     def _take_feedback(self, fact: FeedbackGiven) -> Applied:
-        if fact.feature_schema != self.learner.feature_schema:
-            return Applied.SCHEMA
-        z = self.learner.read(fact.features)
-        if z is None:
-            return Applied.FEATURES
         if not 0.0 <= fact.score <= 1.0:
             return Applied.SCORE
         if not 0.0 < fact.weight <= 1.0:
             return Applied.WEIGHT
+        # What checks say teaches nothing that depends on the request.
+        z = None if fact.source == CHECKS else self._design(fact)
+        if isinstance(z, Applied):
+            return z
         if not self.ids.add(f"feedback {fact.feedback_id}"):
             return Applied.DUPLICATE
-        return self._learn_score(fact, z)
+        learn_check(self.learner.checked, fact)
+        return self._learn_check(fact) if z is None else self._learn_score(fact, z)
+
+    def _design(self, fact: FeedbackGiven) -> Vector | Applied:
+        if fact.feature_schema != self.learner.feature_schema:
+            return Applied.SCHEMA
+        z = self.learner.read(fact.features)
+        return Applied.FEATURES if z is None else z
+
+    def _learn_check(self, fact: FeedbackGiven) -> Applied:
+        failed = fact.score < FAILED_BELOW
+        self.learner.soundness.learn(fact.model, fact.weight if failed else 0.0)
+        return Applied.LEARNED
 
     def _learn_score(self, fact: FeedbackGiven, z: Vector) -> Applied:
         learner = self.learner
-        learn_check(learner.checked, fact)
-        if fact.source == CHECKS:
-            failed = fact.score < FAILED_BELOW
-            learner.soundness.learn(fact.model, fact.weight if failed else 0.0)
-            return Applied.LEARNED
         credited: tuple[Credit, ...] = (Credit(fact.model, fact.score),)
         if fact.cascade is not None and fact.weight >= TRUSTED:
             try:

@@ -3,7 +3,7 @@
 import msgspec
 
 from localforge.contracts.chat import FeedbackSubmitted
-from localforge.contracts.facts import CascadeResult, DecisionMade, FeedbackGiven
+from localforge.contracts.facts import CHECKS, CascadeResult, DecisionMade, FeedbackGiven
 from localforge.contracts.live import EvaluateCall
 from localforge.errors import RequestRefused
 from localforge.scoring.verdict import judge
@@ -31,9 +31,7 @@ class EvaluatorService:
             model=call.model,
             score=verdict.score,
             weight=verdict.weight,
-            source="checks",
-            feature_schema=call.feature_schema,
-            features=call.features,
+            source=CHECKS,
             propensity=call.propensity,
             checks=verdict.checks,
             given_at=now,

@@ -307,8 +307,6 @@ class Attempt:
             answer=answer,
             finish_reason=self.finish_reason,
             tool_calls=self.reply.tool_calls,
-            feature_schema=self.call.feature_schema,
-            features=self.call.features,
             propensity=self.call.propensity,
             traceparent=self.chat.traceparent,
             tracestate=self.chat.tracestate,

@@ -30,8 +30,6 @@ def execution(
         seal=call.seal,
         decision_id=decision.decision_id,
         plan=tuple([targets[name] for name in names]),
-        feature_schema=profile.feature_schema,
-        features=profile.features,
         propensity=decision.propensity,
         prompt_tokens=profile.prompt_tokens,
         domain=profile.domain,

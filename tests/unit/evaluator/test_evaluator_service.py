@@ -180,7 +180,7 @@ def test_a_scored_answer_carries_the_single_checks_and_no_content() -> None:
     assert given is not None
     assert (given.feedback_id, given.source, given.score) == ("d1:checks", "checks", 0.0)
     assert given.checks["not_looping"] == 0.0
-    assert (given.features, given.propensity) == (b"\x00\x00\x80?", 0.7)
+    assert (given.features, given.propensity) == (b"", 0.7)
     assert b"secret" not in given.encode()
 
 

@@ -27,7 +27,7 @@ def test_the_execution_carries_the_plan_and_what_learning_needs():
     execute, decision = routed.execute, routed.decision
     assert [t.model for t in execute.plan] == list(decision.plan)
     assert execute.target.model == decision.chosen
-    assert (execute.features, execute.propensity) == (decision.features, decision.propensity)
+    assert execute.propensity == decision.propensity
     assert (execute.call, execute.seal) == (call.call, call.seal)
     assert (execute.domain, execute.max_tokens, execute.prompt_tokens) == ("code", 50, 100)
 
