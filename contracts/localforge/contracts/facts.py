@@ -9,6 +9,9 @@ from localforge.contracts.trust import Label, Seal
 
 CHECKS = "checks"
 """`source` of a verdict that the checks of an answer's form have given."""
+NOTHING = 0.0
+"""Default of figures that are mostly 0: msgspec leaves out what is the default itself, and a 0 that
+was computed is another object."""
 SOUND = 1.0
 """A model none of whose answers has failed its checks."""
 
@@ -33,9 +36,9 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     price_in: float
     """US dollars per million prompt tokens; an input."""
     price_out: float
-    queue_depth: float = 0.0
+    queue_depth: float = NOTHING
     """Requests ahead per slot, an input."""
-    usd_per_hour: float = 0.0
+    usd_per_hour: float = NOTHING
     """Its present share of the price of the machine's time, an input."""
     hour_share: float = 0.0
     """That share, in (0, 1], for an auditor to set another price; 0 in older logs."""
@@ -144,7 +147,7 @@ class DecisionMade(PublicContract, frozen=True, kw_only=True, tag="decision_made
     """Seed of the policy's counter-based generator; the counter is the decision id."""
     gamma: float = 0.0
     """Exploration parameter of the policy: larger explores less."""
-    exploration_floor: float = 0.0
+    exploration_floor: float = NOTHING
     """Least probability of every candidate."""
     width: float = 0.0
     """Exploration parameter of policies that go by uncertainty: standard deviations that count."""
@@ -163,7 +166,7 @@ class DecisionMade(PublicContract, frozen=True, kw_only=True, tag="decision_made
     """Utility that every other model than the incumbent is charged."""
     goal: str = ""
     """The goal whose controller had a say in `cost_weight`."""
-    shadow_price: float = 0.0
+    shadow_price: float = NOTHING
     """What that controller asked for, in utility per US dollar."""
     goal_controller: str = ""
     """Name and version of its arithmetic; empty without a goal, and in older logs."""

@@ -18,7 +18,7 @@ from localforge.contracts.cards import (
     RegistrySnapshot,
     ReplicaState,
 )
-from localforge.contracts.facts import Candidate, Exclusion
+from localforge.contracts.facts import NOTHING, Candidate, Exclusion
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
 
@@ -115,8 +115,8 @@ class Registry:
             zone=card.zone,
             price_in=card.price_in,
             price_out=card.price_out,
-            queue_depth=backend.queue_depth,
-            usd_per_hour=card.usd_per_hour * backend.hour_share,
+            queue_depth=backend.queue_depth or NOTHING,
+            usd_per_hour=card.usd_per_hour * backend.hour_share or NOTHING,
             hour_share=backend.hour_share,
             quality_prior=card.quality_prior,
             published_score=card.published_score,

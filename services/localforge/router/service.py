@@ -29,7 +29,7 @@ from localforge.bandit.provider import PREFERENCE_OF_SORT, KnownProviders, Ruled
 from localforge.bandit.rules import appoint
 from localforge.config import Config, PolicyConfig
 from localforge.contracts.cards import Capability, ModelCard, RegistrySnapshot
-from localforge.contracts.facts import Candidate, DecisionMade
+from localforge.contracts.facts import NOTHING, Candidate, DecisionMade
 from localforge.contracts.live import ChatCall, ExecuteCall, Operation, RouteCall
 from localforge.contracts.openrouter import ProviderRules
 from localforge.contracts.trust import Label
@@ -240,13 +240,13 @@ class RouterService:
             cost_weight=cost_weight,
             goal=str(goal.goal) if goal else "",
             goal_controller=CONTROLLER if goal else "",
-            shadow_price=goal.shadow_price if goal else 0.0,
+            shadow_price=goal.shadow_price if goal else NOTHING,
             latency_weight=preference.latency * patience,
             explore=explore,
             seed=self._parameters.seed,
             gamma=self._parameters.gamma,
             width=self._parameters.width,
-            exploration_floor=self._parameters.exploration_floor,
+            exploration_floor=self._parameters.exploration_floor or NOTHING,
             max_tokens=profile.max_tokens,
             domain=profile.domain,
             complexity=profile.complexity,

@@ -8,6 +8,7 @@ from localforge.bandit.parameters import VERSION
 from localforge.config import Config, PolicyConfig
 from localforge.config.sections import RouterConfig
 from localforge.contracts.cards import Capability, RegistrySnapshot
+from localforge.contracts.facts import DecisionMade
 from localforge.contracts.trust import Label
 from localforge.errors import RequestRefused
 from localforge.router.service import RouterService
@@ -260,3 +261,13 @@ def test_an_empty_registry_says_what_to_do():
         service().route(route_call(), NOW)
 
     assert caught.value.status == 503
+
+
+def test_figures_that_are_nothing_are_left_out_of_the_record():
+    decision = service(card("a"), card("b")).route(route_call(), NOW).decision
+
+    record = decision.encode()
+
+    for name in (b"queue_depth", b"usd_per_hour", b"shadow_price", b"exploration_floor"):
+        assert name not in record
+    assert DecisionMade.decode(record) == decision
