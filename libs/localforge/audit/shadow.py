@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from localforge.bandit.ids import RecentIds
 from localforge.contracts.facts import CHECKS, DecisionMade, FeedbackGiven, ShadowDecided
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import DECISION_PREFIX, FEEDBACK_PREFIX, SHADOW
@@ -67,6 +68,7 @@ class ShadowComparison:
         self._shadows: OrderedDict[str, ShadowDecided] = OrderedDict()
         self._agreed: OrderedDict[str, bool] = OrderedDict()
         self._count = self._compared = self._differ = 0
+        self._ids = RecentIds()
         self._policies: dict[str, None] = {}
         self._live, self._shadow = Expected(), Expected()
         self._pairs: Counter[tuple[str, str]] = Counter()
@@ -148,7 +150,7 @@ class ShadowComparison:
 
     def _judge(self, verdict: FeedbackGiven) -> None:
         agreed = self._agreed.get(verdict.decision_id)
-        if verdict.source == CHECKS:
+        if verdict.source == CHECKS or not self._ids.add(verdict.feedback_id):
             return
         if agreed is not None and 0 <= verdict.score <= 1 and 0 < verdict.weight <= 1:
             self._scores[agreed][0] += verdict.weight * verdict.score

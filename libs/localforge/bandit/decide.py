@@ -86,7 +86,13 @@ def complete(
         plan=_plan(offers, drawn, tiers, forecasts),
         cascade=None,
     )
-    return with_cascade(decided, learner) if inputs.cascade_wanted else decided
+    if not inputs.cascade_wanted:
+        return decided
+    whole = {
+        offer.model: min(max(forecast.mean, 0.0), 1.0)
+        for offer, forecast in zip(offers, forecasts, strict=True)
+    }
+    return with_cascade(decided, learner, whole)
 
 
 def redecide(record: DecisionMade, learner: Learner) -> DecisionMade:
@@ -119,7 +125,11 @@ class _Forecast(msgspec.Struct, frozen=True, gc=False):
     utility: float
     doubt: float
     """Standard deviation that exploration goes by; not recorded, a replay computes it again."""
+    known: float
+    """Evidence that exploration goes by, with what was tried and not judged; likewise."""
     sound: float
+    mean: float
+    """Quality without the bound of `sound`."""
 
 
 def _expenses(inputs: DecisionMade, learner: Learner) -> list[_Expense]:
@@ -157,6 +167,7 @@ def _predict(
     inputs: DecisionMade, learner: Learner, expenses: Sequence[_Expense]
 ) -> list[_Forecast]:
     offers = inputs.candidates
+    tried = [learner.soundness.tried(offer.model) for offer in offers]
     qualities, stds, evidence, doubts = learner.arms.predict(
         [offer.model for offer in offers],
         [
@@ -164,13 +175,13 @@ def _predict(
             for offer in offers
         ],
         learner.design(inputs.feature_schema, inputs.features),
-        [learner.soundness.tried(offer.model) for offer in offers],
+        tried,
     )
     cost_weight, latency_weight = inputs.cost_weight, inputs.latency_weight
     incumbent, switching_cost = inputs.incumbent, inputs.switching_cost
     forecasts = []
-    for offer, expense, mean, std, seen, doubt in zip(
-        offers, expenses, qualities, stds, evidence, doubts, strict=True
+    for offer, expense, mean, std, seen, doubt, further in zip(
+        offers, expenses, qualities, stds, evidence, doubts, tried, strict=True
     ):
         sound = learner.soundness.share(offer.model)
         quality = mean if 0.0 < mean < sound else min(max(mean, 0.0), sound)
@@ -181,7 +192,9 @@ def _predict(
         )
         if not loss < MOST:
             loss = _bounded(loss)
-        forecasts.append(_Forecast(quality, std, seen, quality - loss, doubt, sound))
+        forecasts.append(
+            _Forecast(quality, std, seen, quality - loss, doubt, seen + further, sound, mean)
+        )
     return forecasts
 
 
@@ -212,7 +225,7 @@ def _drawn_from(
         Outlook(
             [forecast.utility for forecast in forecasts],
             [forecast.doubt for forecast in forecasts],
-            [forecast.evidence for forecast in forecasts],
+            [forecast.known for forecast in forecasts],
             inputs.gamma,
             inputs.width,
             inputs.exploration_floor if inputs.explore else 0.0,

@@ -51,8 +51,9 @@ BIAS_WEIGHT, BIAS_FADING = 1000.0, 1 / 5000
 """How firmly predictions are believed to be right on the mean, in verdicts; least share of one."""
 TRUSTED = 0.025
 """Standard error of a mean score from which on a model's predictions are trusted: 400 verdicts."""
-LONGEST_GAP = 10.0
-"""Mean gaps between two answers that one gap counts for at most."""
+LONGEST_GAP = 1 / 6
+"""Share of the period that a gap between two answers counts for at most, or ten mean gaps where
+those are longer."""
 PENDING = 4096
 """Answers that a verdict may still come for."""
 PER_THOUSAND = "1000 requests"
@@ -233,8 +234,8 @@ class GoalController:
             self.spent_usd = fact.cost_usd
         if self.last_at:
             # A night without requests is no pace: counted in full it would set the price of a
-            # thousand answers of the morning.
-            longest = LONGEST_GAP * self.gap.mean or math.inf
+            # thousand answers of the morning. Batches that come every few minutes are one.
+            longest = max(LONGEST_GAP * (self.period[1] - self.period[0]), 10.0 * self.gap.mean)
             self.gap.update(min(max(now - self.last_at, 0.0), longest))
         self.last_at = max(now, self.last_at)
         begin, end = self.period

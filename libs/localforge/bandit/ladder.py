@@ -7,6 +7,7 @@ model with the best prediction; `checked.Checked` says what passing and failing 
 """
 
 import math
+from collections.abc import Mapping
 
 import msgspec
 
@@ -29,15 +30,18 @@ COMPARABLE_TOKENS = 64.0
 CHEAP = 0.5
 """Share of the last model's predicted cost that one of the pair may have."""
 TRUSTED = 0.5
-"""Verdicts of less weight say whether an answer is broken, not whether it is good."""
+"""Least weight of a verdict that cascades learn from."""
 
 
-def with_cascade(record: DecisionMade, learner: Learner) -> DecisionMade:
+def with_cascade(
+    record: DecisionMade, learner: Learner, whole: Mapping[str, float]
+) -> DecisionMade:
     """Return a complete decision with its cascade; unchanged where none fits.
 
     Args:
         record: Complete; its draw was on models alone.
         learner: At the state the decision is made on. Not changed.
+        whole: Quality predicted of each model's answers that pass their checks.
     """
     if len(record.candidates) < 2 or len({c.tier for c in record.candidates}) > 1:
         return record
@@ -52,7 +56,7 @@ def with_cascade(record: DecisionMade, learner: Learner) -> DecisionMade:
     }
     if not worth:
         best = min(record.candidates, key=lambda c: (-c.quality, c.cost_usd))
-        return _checked(record, best, learner.checked)
+        return _checked(record, best, learner.checked, whole)
     chain = max(worth, key=worth.__getitem__)
     plan = cascade.plan(record.candidates, chain, rates, record.decision_id)
     *alone, pair = plan.probabilities
@@ -150,14 +154,16 @@ def _chain(record: DecisionMade, last: Candidate) -> Chain | None:
     return Chain(first.model, second.model, last.model)
 
 
-def _checked(record: DecisionMade, last: Candidate, checked: Checked) -> DecisionMade:
+def _checked(
+    record: DecisionMade, last: Candidate, checked: Checked, whole: Mapping[str, float]
+) -> DecisionMade:
     if record.chosen == last.model:
         return record
     first = next(c for c in record.candidates if c.model == record.chosen)
     models = (first.model, last.model)
     escalation = Rates(record.cost_weight, record.latency_weight).price(last)
     other = Estimate(last.quality - escalation, last.quality_std)
-    passed = checked.estimate(first.model, first.quality, passed=True)
+    passed = checked.estimate(first.model, whole[first.model], passed=True)
     failed = checked.estimate(first.model, first.quality, passed=False)
     return msgspec.structs.replace(
         record,

@@ -68,6 +68,7 @@ CONSTANTS_HASH = hashlib.blake2b(
             soundness.PRIOR,
             soundness.TRIED,
             soundness.KEPT,
+            soundness.PATIENCE,
             soundness.MAX_MODELS,
             usage.FADING,
             usage.BLEND,

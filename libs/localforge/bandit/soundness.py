@@ -19,9 +19,10 @@ PRIOR = 20.0
 """Whole answers that every model is given beforehand."""
 TRIED = 0.1
 """Verdicts that a checked answer counts for where it is asked how much is known of a model."""
+PATIENCE = 1000
+"""Answers of other models after which one that failed may have been repaired."""
 KEPT = 0.999
-"""Of the share that failed, with every answer of whichever model: one that is not asked any more
-may have been repaired."""
+"""Of the share that failed, with every further one."""
 MAX_MODELS = 256
 """The one that answered longest ago gives way to a new one beyond this many."""
 
@@ -33,14 +34,27 @@ class SoundnessEntry(msgspec.Struct, frozen=True, array_like=True):
     broken: float
     weight: float
     tried: float
+    idle: int
+    """Checked answers since its last one."""
+
+
+class _Known:
+    """Of one model."""
+
+    __slots__ = ("answered_at", "broken", "tried")
+
+    def __init__(self) -> None:
+        self.broken = RunningMean(FADING, PRIOR)
+        self.tried = 0.0
+        self.answered_at = 0
 
 
 class Soundness:
     """Learns from checks. Not safe to share between threads."""
 
     def __init__(self) -> None:
-        self._broken: dict[str, RunningMean] = {}
-        self._tried: dict[str, float] = {}
+        self._known: dict[str, _Known] = {}
+        self._answers = 0
 
     def learn(self, model: str, broken: float) -> None:
         """Take one checked answer.
@@ -49,41 +63,57 @@ class Soundness:
             model: Who gave it.
             broken: How sure it is that it is bad, 0 (it passed) to 1.
         """
-        for other in self._broken.values():
-            other.mean *= KEPT
-        mean = self._broken.pop(model, None)
-        if mean is None:
-            mean = RunningMean(FADING, PRIOR)
-            if len(self._broken) >= MAX_MODELS:
-                self.forget(next(iter(self._broken)))
-        mean.update(broken)
-        self._broken[model] = mean
-        self._tried[model] = self._tried.get(model, 0.0) + TRIED
+        self._answers += 1
+        known = self._known.pop(model, None)
+        if known is None:
+            known = _Known()
+            if len(self._known) >= MAX_MODELS:
+                self.forget(next(iter(self._known)))
+        elif not broken:
+            # It was given another chance and took it.
+            known.broken.mean = self._broken(known)
+        known.broken.update(broken)
+        known.tried += TRIED
+        known.answered_at = self._answers
+        self._known[model] = known
 
     def forget(self, model: str) -> None:
         """Begin anew with a model that has changed."""
-        self._broken.pop(model, None)
-        self._tried.pop(model, None)
+        self._known.pop(model, None)
 
     def share(self, model: str) -> float:
         """Return the share of its answers that pass, 0 to 1; `SOUND` itself before one failed."""
-        mean = self._broken.get(model)
-        return SOUND if mean is None or not mean.mean else 1.0 - mean.mean
+        known = self._known.get(model)
+        if known is None or not known.broken.mean:
+            return SOUND
+        return 1.0 - self._broken(known)
 
     def tried(self, model: str) -> float:
         """Return how much it was tried, in verdicts."""
-        return self._tried.get(model, 0.0)
+        known = self._known.get(model)
+        return known.tried if known else 0.0
 
     def state(self) -> tuple[SoundnessEntry, ...]:
         """Return what was learned, in its own order, which is part of it."""
         return tuple(
-            SoundnessEntry(model, mean.mean, mean.weight, self._tried[model])
-            for model, mean in self._broken.items()
+            SoundnessEntry(
+                model,
+                known.broken.mean,
+                known.broken.weight,
+                known.tried,
+                self._answers - known.answered_at,
+            )
+            for model, known in self._known.items()
         )
 
     def restore(self, state: tuple[SoundnessEntry, ...]) -> None:
         """Take over a `state` into this fresh one."""
         for entry in state:
-            mean = self._broken[entry.model] = RunningMean(FADING, entry.weight)
-            mean.mean = entry.broken
-            self._tried[entry.model] = entry.tried
+            known = self._known[entry.model] = _Known()
+            known.broken.mean, known.broken.weight = entry.broken, entry.weight
+            known.tried = entry.tried
+            known.answered_at = self._answers - entry.idle
+
+    def _broken(self, known: _Known) -> float:
+        idle = self._answers - known.answered_at
+        return known.broken.mean * (KEPT ** (idle - PATIENCE) if idle > PATIENCE else 1.0)

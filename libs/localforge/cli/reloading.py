@@ -20,6 +20,7 @@ ALL_S = 150.0
 """For everything, new executors included, which may have models to load."""
 _AT_START = ("edge", "nats", "redis", "seal", "telemetry", "up")
 """Sections that are read at the start only."""
+_ROUTER_AT_START = ("prior", "checkpoint_every")
 
 
 def reload_running(config: Config) -> tuple[str, ...]:
@@ -53,13 +54,18 @@ def without_restart(running: Config, asked: Config, wanted: Config) -> tuple[Con
         asked: What was read at the start.
         wanted: What is read now.
     """
+    fields = [
+        *((name, field) for name in _AT_START for field in getattr(wanted, name).__struct_fields__),
+        *(("router", field) for field in _ROUTER_AT_START),
+    ]
     problems = [
         f"`{section}.{field}` is read at the start only: restart `localforge up`"
-        for section in _AT_START
-        for field in getattr(wanted, section).__struct_fields__
+        for section, field in fields
         if getattr(getattr(wanted, section), field) != getattr(getattr(asked, section), field)
     ]
     kept = {section: getattr(running, section) for section in _AT_START}
+    router = {field: getattr(running.router, field) for field in _ROUTER_AT_START}
+    kept["router"] = msgspec.structs.replace(wanted.router, **router)
     return msgspec.structs.replace(wanted, **kept), problems
 
 

@@ -12,7 +12,7 @@ def watch_terminal(gone: Callable[[], None]) -> None:
     The kernel sends SIGHUP to the leader of the session alone, which may be a program that keeps it
     to itself. A closed terminal is always hung up, though. What is typed wakes nobody.
     """
-    if not hasattr(select, "epoll") or not sys.stdin.isatty():
+    if not hasattr(select, "epoll") or sys.stdin is None or not sys.stdin.isatty():
         return
     loop = asyncio.get_running_loop()
     hangup = select.epoll()

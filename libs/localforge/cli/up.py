@@ -81,9 +81,11 @@ def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = Fa
     """
 
     def read() -> Config:
-        default = Path(DEFAULT_FILE)
-        found = path or (default if default.exists() else None)
-        return _complete(load(found, os.environ, overrides))
+        nonlocal path
+        if path is None and Path(DEFAULT_FILE).exists():
+            # From now on it has to be there: without it keys and policy would be gone.
+            path = Path(DEFAULT_FILE)
+        return _complete(load(path, os.environ, overrides))
 
     config = read()
     check_environment(config, os.environ)
@@ -275,7 +277,7 @@ class Instance:
                 await process.wait()
         if process.returncode:
             told = errors.decode(errors="replace").strip()
-            # Of what was not raised on purpose the last line of the traceback.
+            # Of what was not raised on purpose the end of the traceback.
             reason = told.removeprefix("error: ") if told.startswith("error: ") else told[-300:]
             raise ConfigError(
                 reason.replace("localforge provision --update", "localforge up --update")

@@ -8,6 +8,8 @@ import asyncio
 import socket
 from contextlib import suppress
 
+from localforge.embedded.listener import BACKLOG
+
 AFTER_S = 5.0
 """Without an edge. A start takes one to three."""
 _LEAVE_S = 1.0
@@ -58,7 +60,8 @@ class StandIn:
     async def _stand_in(self) -> None:
         await asyncio.sleep(self._after_s)
         # A copy, since the end of the server closes its socket.
-        server = await asyncio.start_server(_refuse, sock=self._listener.dup())
+        # It listens anew, and what it says of the queue stays.
+        server = await asyncio.start_server(_refuse, sock=self._listener.dup(), backlog=BACKLOG)
         async with server:
             await server.serve_forever()
 

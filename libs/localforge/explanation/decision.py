@@ -141,7 +141,17 @@ def _reason(record: DecisionMade, best: Candidate, runner_up: Candidate, margin:
     for_it = ", ".join(f"{name} {gain:+.4f}" for name, gain in gains if abs(gain) > 5e-5)
     return (
         f"{best.model} has the highest utility, {margin:.4f} above {runner_up.model}"
-        f"{f' ({for_it})' if for_it else ''}."
+        f"{f' ({for_it})' if for_it else ''}.{_held_down(best)}{_held_down(runner_up)}"
+    )
+
+
+def _held_down(candidate: Candidate) -> str:
+    """Tell of a model that would be predicted to be better, did all its answers pass."""
+    if candidate.quality < candidate.sound or candidate.sound >= 1.0:
+        return ""
+    return (
+        f" {candidate.model} is held down by failed checks: {candidate.sound:.0%} of its recent "
+        "answers are whole."
     )
 
 
@@ -166,7 +176,7 @@ def _tipping(
                 at=record.switching_cost - margin,
             )
         )
-    if (at := runner_up.quality + margin) <= 1.0:
+    if (at := runner_up.quality + margin) <= runner_up.sound:
         found.append(Tipping(what="quality", now=runner_up.quality, at=at))
     return found
 

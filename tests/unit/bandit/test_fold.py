@@ -176,6 +176,47 @@ def test_curiosity_about_a_model_ends_although_nobody_judges_answers():
     assert doubt() < before / 4
 
 
+def test_where_nobody_judges_inverse_gap_weighting_ends_exploring_too():
+    fold = Fold(SCHEMA, DIM)
+    cards = (card("a", quality_prior=0.9), card("b", quality_prior=0.5))
+    config = Config(router=RouterConfig(policy="igw"))
+
+    def share() -> float:
+        made = service(*cards, fold=fold, config=config).route(route_call(), NOW).decision
+        return min(candidate.probability for candidate in made.candidates)
+
+    before = share()
+    learn(fold, *checks("a", passed=3000), *checks("b", passed=3000))
+
+    assert share() < before / 4
+
+
+def test_answers_that_pass_are_accepted_however_many_others_fail():
+    fold = Fold(SCHEMA, DIM)
+    learn(
+        fold,
+        *checks("cheap", passed=200, failed=200),
+        *(feedback(f"v{number}", "cheap", float(number % 10 > 0)) for number in range(400)),
+    )
+    cards = (
+        card("cheap", price_out=0.5, quality_prior=0.6),
+        card("dear", price_out=8.0, quality_prior=0.75),
+    )
+    made = None
+    for number in range(200):
+        router = service(*cards, fold=fold, config=Config(router=RouterConfig(width=3.0)))
+        asked = route_call(f"r{number}", cascade=True)
+        made = router.route(asked, NOW).decision
+        if made.cascade is not None:
+            break
+
+    assert made is not None
+    assert made.cascade is not None
+    assert made.cascade.models == ("cheap", "dear")
+    assert made.candidates[0].quality < 0.6
+    assert made.cascade.if_passed == "cheap"
+
+
 def test_tests_by_night_and_checks_by_day_are_no_change_of_a_model():
     fold = Fold(SCHEMA, DIM)
     for day in range(20):

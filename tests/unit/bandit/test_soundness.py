@@ -2,7 +2,7 @@
 
 import pytest
 
-from localforge.bandit.soundness import KEPT, MAX_MODELS, Soundness
+from localforge.bandit.soundness import KEPT, MAX_MODELS, PATIENCE, Soundness
 from localforge.contracts.facts import SOUND
 
 
@@ -38,15 +38,42 @@ def test_a_steady_share_of_failures_is_found():
     assert shares.share("m") == pytest.approx(0.91, abs=0.06)
 
 
+@pytest.mark.parametrize("every", [1, 10, 50, 200])
+def test_a_model_that_is_asked_rarely_is_known_as_well(every):
+    soundness = Soundness()
+    for number in range(150 * every):
+        soundness.learn(*(("m", 0.9) if number % every == 0 else ("other", 0.0)))
+
+    assert soundness.share("m") < 0.35
+
+
+def away(soundness: Soundness, answers: int) -> None:
+    for _ in range(answers):
+        soundness.learn("other", 0.0)
+
+
 def test_one_that_is_not_asked_any_more_gets_another_chance():
     soundness = taught(*[0.9] * 100)
     low = soundness.share("m")
 
-    for _ in range(1000):
-        soundness.learn("other", 0.0)
+    away(soundness, PATIENCE)
+    assert soundness.share("m") == low
+    away(soundness, 2000)
 
-    assert soundness.share("m") == pytest.approx(1 - (1 - low) * KEPT**1000)
-    assert soundness.share("other") == 1.0
+    assert soundness.share("m") == pytest.approx(1 - (1 - low) * KEPT**2000)
+
+
+def test_who_takes_that_chance_is_trusted_again_and_who_fails_is_not():
+    repaired, broken = taught(*[0.9] * 100), taught(*[0.9] * 100)
+    low = broken.share("m")
+    for soundness in (repaired, broken):
+        away(soundness, PATIENCE + 2000)
+
+    repaired.learn("m", 0.0)
+    broken.learn("m", 0.9)
+
+    assert repaired.share("m") > 0.85
+    assert broken.share("m") < low
 
 
 def test_trying_is_counted_and_forgotten_with_the_model():

@@ -24,3 +24,12 @@ def test_what_is_read_at_the_start_only_is_named_and_kept():
 
     assert taken == replace(RUNNING, router=wanted.router)
     assert [problem.partition(" ")[0] for problem in problems] == ["`edge.port`", "`up.together`"]
+
+
+def test_single_fields_of_a_section_may_need_a_restart_too():
+    wanted = replace(ASKED, router=RouterConfig(policy="igw", checkpoint_every=7))
+
+    taken, problems = without_restart(RUNNING, ASKED, wanted)
+
+    assert taken.router == RouterConfig(policy="igw")
+    assert [problem.partition(" ")[0] for problem in problems] == ["`router.checkpoint_every`"]

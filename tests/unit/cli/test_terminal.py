@@ -29,3 +29,8 @@ async def test_without_a_terminal_there_is_nothing_to_watch(monkeypatch, tmp_pat
     with (tmp_path / "in").open() as file:
         monkeypatch.setattr(sys, "stdin", file)
         watch_terminal(lambda: None)
+
+
+async def test_a_closed_standard_input_is_no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    watch_terminal(lambda: None)

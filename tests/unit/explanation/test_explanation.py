@@ -99,3 +99,19 @@ def test_a_record_without_candidates_is_refused():
 
     with pytest.raises(ValueError, match="no candidate"):
         explain(msgspec.structs.replace(record, candidates=()))
+
+
+def test_a_model_that_failed_checks_hold_down_is_said_to_be():
+    fold = learned(cheap=0.9, good=0.8)
+    broken = (
+        feedback(f"c{i}", "cheap", float(i % 2), weight=0.9 if i % 2 == 0 else 0.1, source="checks")
+        for i in range(300)
+    )
+    learn(fold, *broken)
+    record = decide(fold)
+    told = explain(record)
+
+    held = next(c for c in record.candidates if c.model == "cheap")
+    assert held.quality == held.sound < 0.65
+    assert f"cheap is held down by failed checks: {held.sound:.0%} of its recent" in told.reason
+    assert "quality" not in {change.what for change in told.tipping}
