@@ -36,9 +36,6 @@ from localforge.features.tokens import TokenEstimate
 REVISION = 2
 """Grows with every change of this package that changes a vector; a test compares vectors."""
 SPREAD = 0.1
-SURE = 0.5
-"""Probability below which a text is of no domain in particular."""
-GENERAL = "general"
 # Arrays without dimensions: a number would be made into one with every use.
 _HIGHEST, _LOWEST, _SPREAD, _THREE = (
     np.array(number, dtype=np.float32) for number in (4, -4, SPREAD, 3)
@@ -207,11 +204,10 @@ class FeatureExtractor:
         vector *= _SPREAD
         vector[0] = 1
         best = int(probabilities.argmax())
-        is_sure = probabilities[best] >= SURE
         return Observation(
             vector=vector,
             prompt_tokens=tokens,
-            domain=self._domain_names[best] if is_sure else GENERAL,
+            domain=self._domain_names[best],
             domain_probability=float(probabilities[best]),
             complexity=effort,
             latency_tolerance=latency_tolerance(body, durable=durable),
