@@ -29,6 +29,7 @@ from localforge.contracts.live import (
 from tests.fakes.calls import execute_call
 from tests.support import wait_until
 from tests.support_nats import ProvisionedServer, run_provisioned_server
+from tests.unit.edge.lane import decided
 
 LOCAL, REMOTE = "executor-local-smollm", "executor-cloud-openai"
 BACKENDS = (("local", "smollm"), ("cloud", "openai"), ("abroad", "other"))
@@ -198,6 +199,25 @@ async def test_a_stream_takes_a_message_id_from_another_account_once(
     ]
 
     assert [ack.duplicate for ack in acks] == [None, True]
+
+
+async def test_nobody_can_take_the_message_id_of_a_fact_before_it_is_published(
+    provisioned_server: ProvisionedServer,
+):
+    """The ids in facts are known to executors; a stream drops what has an id that it has seen."""
+    remote = (await provisioned_server.connect(REMOTE)).jetstream()
+    for taken in ("d1", "d1.0", "d1:checks", "d1:user"):
+        await remote.publish("lf.outcome.cloud.openai", b"{}", headers={"Nats-Msg-Id": taken})
+    router = Bus(provisioned_server.config, "router")
+    await router.connect()
+
+    router.facts.record(subjects.decision("d1"), decided("d1"), message_id="d1")
+    await wait_until(lambda: router.facts.pending == 0, description="the fact is acked")
+    admin = await provisioned_server.connect("admin")
+    stored = await admin.jetstream().get_last_msg(subjects.FEEDBACK.name, subjects.decision("d1"))
+    await router.close()
+
+    assert stored.data == decided("d1").encode()
 
 
 async def test_durable_work_of_a_remote_executor_is_kept_alive_given_back_and_acked(

@@ -55,7 +55,11 @@ class Log:
             tokens = rng.poisson(TOKENS[chosen])
             answer = outcome(name, chosen, tokens=int(tokens), total_s=tokens / 100)
             cost = tokens * PRICES[chosen] / 1e6
-            self.learn(fold, "lf.outcome.local.b", msgspec.structs.replace(answer, cost_usd=cost))
+            self.learn(
+                fold,
+                f"lf.outcome.local.{answer.backend}",
+                msgspec.structs.replace(answer, cost_usd=cost),
+            )
             # Every answer passes its checks, which must not be taken for verdicts.
             passed = feedback(f"{name}:checks", chosen, 1.0, weight=0.1, source="checks")
             passed = msgspec.structs.replace(passed, decision_id=name)

@@ -123,6 +123,15 @@ def outcome(zone: str, backend: str) -> str:
     return f"{OUTCOME_PREFIX}.{zone}.{backend}"
 
 
+def is_outcome_of(subject: str, zone: str, backend: str) -> bool:
+    """Tell whether a subject is one that this backend's executors may report outcomes on.
+
+    The broker holds an executor to its own; what is inside a message it may write as it likes.
+    """
+    own = outcome(zone, backend)
+    return subject == own or subject.startswith(f"{own}.")
+
+
 def fallback_outcome(zone: str, backend: str, decision_id: str) -> str:
     """Where an outcome goes that answered in another model's place, to be found by its decision."""
     return f"{outcome(zone, backend)}.{decision_id}"

@@ -23,6 +23,7 @@ from localforge.contracts.subjects import (
     OUTCOME_PREFIX,
     SHADOW,
     STATE_IMPORT,
+    is_outcome_of,
 )
 
 EXAMPLES = 10
@@ -66,7 +67,7 @@ class Counterfactual:
             if not subject.endswith("." + SHADOW):
                 self._take_decision(sequence, data)
         elif subject.startswith(OUTCOME_PREFIX + "."):
-            self._take(OutcomeObserved, self._results.outcome, data)
+            self._take_outcome(subject, data)
             self._timeline.fact(sequence, subject, data)
         elif subject.startswith(FEEDBACK_PREFIX + "."):
             self._take(FeedbackGiven, self._results.feedback, data)
@@ -94,6 +95,13 @@ class Counterfactual:
             examples=tuple(self._examples),
             warnings=judgement.warnings(rows, self._results),
         )
+
+    def _take_outcome(self, subject: str, data: bytes) -> None:
+        def keep(fact: OutcomeObserved) -> None:
+            if is_outcome_of(subject, fact.zone, fact.backend):
+                self._results.outcome(fact)
+
+        self._take(OutcomeObserved, keep, data)
 
     def _take(self, contract: Any, keep: Callable[[Any], None], data: bytes) -> None:
         try:

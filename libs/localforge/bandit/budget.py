@@ -10,7 +10,7 @@ from localforge.bandit.goal import period_of
 from localforge.bandit.ids import RecentIds
 from localforge.contracts.facts import Exclusion, OutcomeObserved
 from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import OUTCOME_PREFIX
+from localforge.contracts.subjects import OUTCOME_PREFIX, is_outcome_of
 from localforge.errors import StateError
 
 FORMAT = 1
@@ -71,9 +71,11 @@ class Spending:
         self.sequence = sequence
         if subject.startswith(OUTCOME_PREFIX + "."):
             try:
-                self.observe(OutcomeObserved.decode(data))
+                fact = OutcomeObserved.decode(data)
             except ContractViolation:
                 return
+            if is_outcome_of(subject, fact.zone, fact.backend):
+                self.observe(fact)
 
     def dump(self) -> bytes:
         """Return the state as bytes, with a checksum."""

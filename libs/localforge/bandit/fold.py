@@ -11,7 +11,12 @@ from localforge.bandit.shipped import ShippedPrior
 from localforge.bandit.state import canonical_parts, hash_parts
 from localforge.contracts.facts import CHECKS, FeedbackGiven, OutcomeObserved, StateImported
 from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX, STATE_IMPORT
+from localforge.contracts.subjects import (
+    FEEDBACK_PREFIX,
+    OUTCOME_PREFIX,
+    STATE_IMPORT,
+    is_outcome_of,
+)
 from localforge.errors import StateError
 from localforge.scoring.verdict import FAILED_BELOW
 
@@ -27,6 +32,8 @@ class Applied(enum.StrEnum):
     """At or before the fold's sequence: delivered again. Not part of the state."""
     DUPLICATE = "duplicate"
     UNDECODABLE = "undecodable"
+    FOREIGN = "foreign"
+    """An outcome of another backend than the one whose subject it came on."""
     NOT_OK = "not_ok"
     """An outcome that is not a complete answer."""
     SCHEMA = "feature_schema"
@@ -86,6 +93,10 @@ class Fold:
             fact = contract.decode(data)
         except ContractViolation:
             return self._read(sequence, Applied.UNDECODABLE)
+        if isinstance(fact, OutcomeObserved) and not is_outcome_of(
+            subject, fact.zone, fact.backend
+        ):
+            return self._read(sequence, Applied.FOREIGN)
         return self.apply(sequence, fact)
 
     def apply(
@@ -123,7 +134,7 @@ class Fold:
     def _take_outcome(self, fact: OutcomeObserved) -> Applied:
         if fact.status != "ok":
             return Applied.NOT_OK
-        if not self.ids.add(f"outcome {fact.outcome_id}"):
+        if not self.ids.add(f"outcome {fact.zone}.{fact.backend} {fact.outcome_id}"):
             return Applied.DUPLICATE
         self.learner.checked.note_answer(fact.model)
         if fact.cascade is not None and fact.cascade.compared:

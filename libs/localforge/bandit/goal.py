@@ -33,7 +33,7 @@ from localforge.contracts.facts import (
     OutcomeObserved,
 )
 from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX
+from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX, is_outcome_of
 
 HORIZON = 1000.0
 """Answers over which a deviation is paid back, in the long run; a tenth at first."""
@@ -188,7 +188,7 @@ class GoalController:
         if isinstance(fact, FeedbackGiven):
             if self.on_quality:
                 self._judge(fact)
-        elif self.ids.add(f"outcome {fact.outcome_id}"):
+        elif self.ids.add(f"outcome {fact.zone}.{fact.backend} {fact.outcome_id}"):
             if self.on_quality:
                 self._count_quality(fact)
             elif 0 <= fact.cost_usd < math.inf:
@@ -201,7 +201,9 @@ class GoalController:
         self.sequence = sequence
         try:
             if subject.startswith(OUTCOME_PREFIX + "."):
-                self.observe(OutcomeObserved.decode(data))
+                fact = OutcomeObserved.decode(data)
+                if is_outcome_of(subject, fact.zone, fact.backend):
+                    self.observe(fact)
             elif self.on_quality and subject.startswith(FEEDBACK_PREFIX + "."):
                 self.observe(FeedbackGiven.decode(data))
         except ContractViolation:

@@ -19,7 +19,7 @@ from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.client import Client
 from structlog.contextvars import bind_contextvars, bound_contextvars
 
-from localforge.bus.work import Spent, ids_of, request_id_of, spent_on
+from localforge.bus.work import Spent, ids_of, request_id_of, spent_on, stamp
 from localforge.contracts.base import Contract
 from localforge.contracts.live import DeadLetter
 from localforge.contracts.problems import ContractViolation
@@ -70,6 +70,11 @@ class Delivery:
     def accepted_at(self) -> float:
         """When the stream took the message, unix time in seconds."""
         return float(self._metadata.timestamp.timestamp())
+
+    @property
+    def stamp(self) -> str:
+        """The same at every delivery of this message, and of no other."""
+        return stamp(self.sequence, self.accepted_at)
 
     @property
     def subject(self) -> str:
@@ -234,7 +239,7 @@ async def _bury(
         failed_at=time.time(),
     )
     # Only a buried message may be given up: without the dead letter it would be lost.
-    await undertaker.bury(dead(service), letter, f"dead-{service}-{delivery.sequence}")
+    await undertaker.bury(dead(service), letter, f"dead-{service}-{delivery.stamp}")
     if request_id := request_id_of(delivery.subject, delivery.body):
         await undertaker.end(request_id, error, spent_on(delivery.subject, delivery.body))
     await delivery.term()

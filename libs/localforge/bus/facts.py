@@ -3,11 +3,16 @@
 Facts are buffered up to a bound and published in the background; each is kept until JetStream has
 acknowledged it and is published again when the ack does not come, under the same message id, so
 the stream drops what it already has.
+
+Whoever may publish to the stream could take another's message id first, and the stream would drop
+the fact. So ids begin with what nobody else can know; that a fact is there twice, after a restart
+for example, is for its readers to see, who know it by the id inside.
 """
 
 import asyncio
 import collections
 import itertools
+import secrets
 import time
 from contextlib import suppress
 
@@ -61,6 +66,7 @@ class FactPublisher:
         self._in_flight: dict[str, Fact] = {}
         self._refused: list[Fact] = []
         self._tokens = itertools.count()
+        self._secret = secrets.token_urlsafe(8)
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -81,7 +87,8 @@ class FactPublisher:
             self.dropped += 1
             metrics.FACTS_DROPPED.inc()
             return
-        self._waiting.append(Fact(subject, message.encode(), message_id))
+        fact = Fact(subject, message.encode(), f"{self._secret}.{message_id}")
+        self._waiting.append(fact)
         self._wake.set()
 
     async def start(self, client: Client) -> None:

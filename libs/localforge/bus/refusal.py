@@ -1,5 +1,6 @@
 """Tell the caller of either lane that a request ends here, in the API's own shape."""
 
+import secrets
 import time
 from typing import Protocol
 
@@ -60,4 +61,4 @@ async def end_with_error(
         usage=spent.spent_usage,
         completed_at=time.time(),
     )
-    await bus.publish_durable(answer(request_id), completed, message_id=f"{request_id}.result")
+    await bus.publish_durable(answer(request_id), completed, message_id=secrets.token_hex(16))

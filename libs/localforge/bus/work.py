@@ -30,6 +30,19 @@ class _Wrapped(msgspec.Struct):
     call: _Call
 
 
+def stamp(sequence: int, stored_at: float) -> str:
+    """Return what tells one stored message from all others, and nobody can know beforehand.
+
+    Ids of messages that come of it end so: one that could be told from the request alone might be
+    taken by somebody else first, and the stream would drop the message.
+
+    Args:
+        sequence: In its stream.
+        stored_at: Unix time in seconds.
+    """
+    return f"{sequence}-{int(stored_at * 1000)}"
+
+
 class Spent(msgspec.Struct, frozen=True):
     """What the attempts at a request have cost so far."""
 

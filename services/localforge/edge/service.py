@@ -190,9 +190,9 @@ class EdgeService:
             request_id: Whose.
             backend: Whose executors have all gone; empty when it is another hop.
         """
-        self._unserved = not backend
         exchange = self._pending.get(request_id)
         if exchange is not None:
+            self._unserved = not backend
             exchange.on_unserved(backend=backend)
 
     def on_presence(self, name: str, *, nobody: bool) -> None:

@@ -104,7 +104,9 @@ class EvaluatorApp:
             cascade=answered.cascade if answered else None,
         )
         await self._bus.publish_durable(
-            subjects.feedback(given.source), given, message_id=given.feedback_id
+            subjects.feedback(given.source),
+            given,
+            message_id=f"{given.feedback_id}.{delivery.stamp}",
         )
 
     async def _find(self, subject: str) -> bytes | None:

@@ -1,5 +1,6 @@
 """The sinks of the two lanes: frames to an edge's inbox, or one result on a stream."""
 
+import secrets
 import time
 
 import msgspec
@@ -190,7 +191,7 @@ class DurableSink:
         await self._bus.publish_durable(
             subjects.work_execute(target.zone, target.backend),
             call,
-            message_id=f"{call.call.request_id}.execute.{call.step}",
+            message_id=f"{call.call.request_id}.execute.{call.step}.{self._delivery.stamp}",
         )
 
     def outcome(self, fact: OutcomeObserved) -> None:
@@ -214,7 +215,9 @@ class DurableSink:
         )
         request_id = call.call.request_id
         await self._bus.publish_durable(
-            self._delivery.subject, call, message_id=f"{request_id}.execute.{call.step}.{number}"
+            self._delivery.subject,
+            call,
+            message_id=f"{request_id}.execute.{call.step}.{number}.{self._delivery.stamp}",
         )
         _log.info(
             "put_back",
@@ -225,8 +228,9 @@ class DurableSink:
         )
 
     async def _store(self, result: ChatCompleted) -> None:
+        # The stream takes one message on the subject, whatever its id.
         stored = await self._bus.publish_durable(
-            subjects.answer(result.id), result, message_id=f"{result.id}.result"
+            subjects.answer(result.id), result, message_id=secrets.token_hex(16)
         )
         if not stored:
             _log.info("result_already_there", request_id=result.id, decision_id=result.decision_id)

@@ -1,6 +1,7 @@
 """Wiring of the profiler: live and durable lane in front of one `ProfilerService`."""
 
 import asyncio
+import hashlib
 import re
 import time
 from contextlib import AbstractContextManager
@@ -48,6 +49,7 @@ class ProfilerApp:
                 "a pair; the profiler gets the private one, executors the public one"
             )
         self._sealer = Sealer(load_private_key(Path(config.seal.private_key_file)))
+        self._message_key = self._sealer.derived_key(b"message ids")
         self._service = self._build(config)
         # One at a time: more of them would only take turns, and starve the event loop longer.
         self._big_body = asyncio.Semaphore(1)
@@ -145,8 +147,16 @@ class ProfilerApp:
         finally:
             span.end()
         await self._bus.publish_durable(
-            subjects.WORK_ROUTE, routed, message_id=f"{request.id}.route"
+            subjects.WORK_ROUTE, routed, message_id=self._message_id(request.id)
         )
+
+    def _message_id(self, request_id: str) -> str:
+        """Name a request's next message: the same for all profilers, and known to nobody else.
+
+        A second message with the request's id, whatever its own, is the same request.
+        """
+        keyed = hashlib.blake2b(request_id.encode(), key=self._message_key, digest_size=16)
+        return keyed.hexdigest()
 
 
 def _span(call: ChatCall) -> AbstractContextManager[Any]:

@@ -148,7 +148,7 @@ class RouterApp:
         await self._bus.publish_durable(
             subjects.work_execute(target.zone, target.backend),
             routed.execute,
-            message_id=f"{request.request_id}.execute",
+            message_id=f"{request.request_id}.execute.{delivery.stamp}",
         )
         self._decide_in_shadow(routed)
 

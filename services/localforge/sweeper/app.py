@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 
 from localforge.bus.durable import Delivery
 from localforge.bus.permissions import SWEEPER
-from localforge.bus.work import Spent, request_id_of, spent_on
+from localforge.bus.work import Spent, request_id_of, spent_on, stamp
 from localforge.config import Config
 from localforge.contracts import subjects
 from localforge.contracts.live import DeadLetter, DeliveriesExhausted
@@ -85,7 +85,7 @@ class SweeperApp:
             failed_at=time.time(),
         )
         await self._bus.bury(
-            subjects.dead(SWEEPER), letter, f"dead-{advisory.consumer}-{advisory.stream_seq}"
+            subjects.dead(SWEEPER), letter, f"dead-{advisory.consumer}-{_stamp(message)}"
         )
         request_id = request_id_of(subject, body)
         if request_id:
@@ -140,7 +140,7 @@ class SweeperApp:
             return
         if isinstance(ending, HandOn):
             await self._bus.publish_durable(
-                ending.subject, ending.call, message_id=ending.message_id
+                ending.subject, ending.call, message_id=ending.message_id(_stamp(message))
             )
             _log.info(
                 "work_handed_on",
@@ -195,3 +195,7 @@ class SweeperApp:
 
 def _subjects(config: Config) -> frozenset[str]:
     return frozenset(subjects.work_execute(b.zone, b.name) for b in config.backends)
+
+
+def _stamp(message: RawStreamMsg) -> str:
+    return stamp(message.seq or 0, message.time.timestamp() if message.time else 0.0)

@@ -38,10 +38,13 @@ class HandOn(msgspec.Struct, frozen=True):
         """Where the target's executors take durable work."""
         return subjects.work_execute(self.call.target.zone, self.call.target.backend)
 
-    @property
-    def message_id(self) -> str:
-        """The id an executor would have handed it on under."""
-        return f"{self.call.call.request_id}.execute.{self.call.step}"
+    def message_id(self, stamp: str) -> str:
+        """Return the id that an executor would have handed it on under.
+
+        Args:
+            stamp: Of the message that is ended.
+        """
+        return f"{self.call.call.request_id}.execute.{self.call.step}.{stamp}"
 
 
 class End(msgspec.Struct, frozen=True):

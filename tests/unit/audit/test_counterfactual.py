@@ -37,7 +37,7 @@ def log(decisions=300, scored=lambda _, index: index % 2 == 0, **call):
         made = router.route(route_call(f"d{index}", **call), NOW + index * 0.01).decision
         write(f"lf.decision.{made.decision_id}", made)
         answer = outcome(made.decision_id, made.chosen, tokens=1000)
-        write("lf.outcome.local.b", msgspec.structs.replace(answer, cost_usd=0.001))
+        write(f"lf.outcome.local.{answer.backend}", msgspec.structs.replace(answer, cost_usd=0.001))
         if scored(made, index):
             verdict = FeedbackGiven(
                 feedback_id=f"f{index}",
@@ -157,7 +157,7 @@ def metered(usd_per_hour, change=lambda record: record):
         answer = outcome(f"d{index}", made.chosen, tokens=100, total_s=2.0)
         spent = 2.0 / 2 * usd_per_hour / 3600 if made.chosen == "own" else 0.0
         answer = msgspec.structs.replace(answer, cost_usd=spent)
-        stream.append((len(stream) + 1, "lf.outcome.local.b", answer.encode()))
+        stream.append((len(stream) + 1, f"lf.outcome.local.{answer.backend}", answer.encode()))
     return stream
 
 
@@ -246,7 +246,7 @@ def test_all_attempts_and_verdicts_of_a_decision_count_together():
         late = outcome(f"d{index}.1", "cheap", total_s=3.0)
         extra.append(
             (
-                "lf.outcome.local.b",
+                f"lf.outcome.local.{late.backend}",
                 msgspec.structs.replace(late, decision_id=f"d{index}", cost_usd=0.002),
             )
         )

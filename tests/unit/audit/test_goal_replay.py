@@ -48,7 +48,7 @@ def simulate(goal, requests=80):
             feedback(f"f{index}", made.chosen, rng.random(), x), decision_id=made.decision_id
         )
         for fact in (
-            publish("lf.outcome.local.b", seen),
+            publish(f"lf.outcome.local.{seen.backend}", seen),
             publish("lf.feedback.user", verdict),
         ):
             fold.apply_bytes(*fact)

@@ -44,7 +44,12 @@ def simulate(requests=150, routers=3, seed=0, config=None, policy=lambda _: ""):
         asked = route_call(f"r{index}", features=x, policy=policy(index), max_cost_usd=limit)
         made = router.route(asked, NOW).decision
         unpublished.append(made)
-        facts.append(publish("lf.outcome.local.b", outcome(f"o{index}", made.chosen, tokens=index)))
+        facts.append(
+            publish(
+                f"lf.outcome.local.{made.chosen}-backend",
+                outcome(f"o{index}", made.chosen, tokens=index),
+            )
+        )
         if rng.random() < 0.8:
             verdict = feedback(f"f{index}", made.chosen, rng.random(), x)
             facts.append(publish("lf.feedback.user", verdict))

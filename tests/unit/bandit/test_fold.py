@@ -240,11 +240,25 @@ def test_a_state_with_checks_is_found_again():
     assert predicted(again, "a") == predicted(fold, "a")
 
 
+def test_an_outcome_counts_for_the_backend_that_reported_it_and_no_other():
+    fold = Fold(SCHEMA, DIM)
+    true = outcome("o", "m")
+    forged = msgspec.structs.replace(true, zone="cloud", backend="x")
+
+    assert fold.apply_bytes(1, "lf.outcome.cloud.x", true.encode()) is Applied.FOREIGN
+    # Nor can one take the id of another's.
+    assert fold.apply_bytes(2, "lf.outcome.cloud.x", forged.encode()) is Applied.LEARNED
+    assert fold.apply_bytes(3, "lf.outcome.local.m-backend", true.encode()) is Applied.LEARNED
+    assert fold.apply_bytes(4, "lf.outcome.local.m-backend.o", true.encode()) is Applied.DUPLICATE
+
+
 def test_bytes_of_a_fact_are_decoded_and_others_counted_or_refused():
     fold = Fold(SCHEMA, DIM)
 
     assert fold.apply_bytes(3, "lf.feedback.user", feedback("f", "m", 1.0).encode()) == "learned"
-    assert fold.apply_bytes(5, "lf.outcome.local.b", outcome("o", "m").encode()) == "learned"
+    assert (
+        fold.apply_bytes(5, "lf.outcome.local.m-backend", outcome("o", "m").encode()) == "learned"
+    )
     assert fold.apply_bytes(6, "lf.outcome.local.b", b'{"type":"outcome_observed.v9"}') == (
         "undecodable"
     )

@@ -132,12 +132,12 @@ def test_a_late_outcome_counts_for_the_present_period():
 
 def test_a_stored_state_goes_on_and_a_damaged_one_is_refused():
     spending = Spending()
-    spending.apply_bytes(7, "lf.outcome.local.b", spent(1, 0.25).encode())
+    spending.apply_bytes(7, "lf.outcome.local.priced-backend", spent(1, 0.25).encode())
     data = spending.dump()
     again = Spending.load(data)
-    again.apply_bytes(7, "lf.outcome.local.b", spent(2, 9.0).encode())
-    again.apply_bytes(8, "lf.outcome.local.b", spent(1, 0.25).encode())
-    again.apply_bytes(9, "lf.outcome.local.b", b"{")
+    again.apply_bytes(7, "lf.outcome.local.priced-backend", spent(2, 9.0).encode())
+    again.apply_bytes(8, "lf.outcome.local.priced-backend", spent(1, 0.25).encode())
+    again.apply_bytes(9, "lf.outcome.local.priced-backend", b"{")
 
     assert (again.sequence, again.spent_usd("team", "hour", NOW)) == (9, 0.25)
     with pytest.raises(StateError, match="damaged"):

@@ -19,7 +19,7 @@ GOAL = Goal(spend_usd=1.0, per=PER_THOUSAND)
 
 def fact(sequence):
     observed = msgspec.structs.replace(outcome(f"o{sequence}", "a"), cost_usd=0.001 * sequence)
-    return Pulled(sequence, "lf.outcome.local.a", observed.encode(), 0, sequence, 1)
+    return Pulled(sequence, "lf.outcome.local.a-backend", observed.encode(), 0, sequence, 1)
 
 
 STREAM = [fact(sequence) for sequence in range(1, 11)]

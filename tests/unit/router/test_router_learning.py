@@ -23,7 +23,7 @@ def _facts() -> Iterator[tuple[str, OutcomeObserved | FeedbackGiven]]:
             yield "lf.feedback.user", feedback(f"f{number}", "a", number % 3 / 2)
         else:
             spent = msgspec.structs.replace(outcome(f"o{number}", "a"), cost_usd=0.001 * number)
-            yield "lf.outcome.local.a", spent
+            yield "lf.outcome.local.a-backend", spent
 
 
 def _batch(pending: int = 0) -> list[Pulled]:

@@ -51,7 +51,7 @@ def test_work_for_a_backend_that_is_gone_goes_to_the_next_of_its_plan() -> None:
 
     assert isinstance(ending, HandOn)
     assert (ending.call.step, ending.subject) == (2, STAYS)
-    assert ending.message_id == "r1.execute.2"
+    assert ending.message_id("9-1000") == "r1.execute.2.9-1000"
 
 
 def test_work_that_was_put_back_is_handed_on_without_a_wait_and_with_its_account() -> None:
