@@ -430,3 +430,13 @@ async def test_children_left_by_a_killed_instance_are_ended_at_the_next_start(tm
     finally:
         instance.process.kill()
         instance.end()
+
+
+async def test_two_histories_in_one_data_directory_are_refused(tmp_path: Path):
+    """An older version that ran after the streams were taken over has begun anew."""
+    data = DataDir(tmp_path)
+    for account in ("$G", "SITE"):
+        (data.nats / "jetstream" / "jetstream" / account).mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match="an older version has run on this data directory"):
+        await start_nats(Supervisor(LogForwarder()), data, {})

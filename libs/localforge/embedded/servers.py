@@ -204,10 +204,19 @@ def _adopt_streams(store_dir: Path) -> None:
     """Give the site's account what a version without accounts has stored.
 
     nats-server has a folder for each account; whoever was in none was in `$G`.
+
+    Raises:
+        ConfigError: Both are there: an older version has run on this data since.
     """
     old, new = (store_dir / "jetstream" / account for account in ("$G", SITE))
-    if old.is_dir() and not new.exists():
-        old.rename(new)
+    if not old.is_dir():
+        return
+    if new.exists():
+        raise ConfigError(
+            f"{old}: an older version has run on this data directory and kept a history of its "
+            f"own there, which is not part of the one in {new.name}; move that folder away"
+        )
+    old.rename(new)
 
 
 async def _start(
