@@ -1,8 +1,8 @@
 """Print the Python to make `.venv` with: of the version that runs this, the quickest that is here.
 
 The same version is often installed twice. One that was built without profile-guided optimisation,
-as pyenv builds them unless told otherwise, takes a quarter more CPU for everything that is written
-in Python. Run it with the Python that uv takes; needs `uv` on the PATH and nothing else.
+as pyenv builds them unless told otherwise, takes half as much CPU again for plain Python (ADR
+0022). Run it with the Python that uv takes; needs `uv` on the PATH and nothing else.
 """
 
 import json

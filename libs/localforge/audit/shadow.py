@@ -149,9 +149,9 @@ class ShadowComparison:
                 expected.latency_s += share * candidate.latency_s
 
     def _judge(self, verdict: FeedbackGiven) -> None:
-        agreed = self._agreed.get(verdict.decision_id)
         if verdict.source == CHECKS or not self._ids.add(verdict.feedback_id):
             return
+        agreed = self._agreed.get(verdict.decision_id)
         if agreed is not None and 0 <= verdict.score <= 1 and 0 < verdict.weight <= 1:
             self._scores[agreed][0] += verdict.weight * verdict.score
             self._scores[agreed][1] += verdict.weight
