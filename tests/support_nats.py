@@ -25,11 +25,12 @@ class ProvisionedServer:
 
     Attributes:
         config: What a service would be configured with.
+        data: Where the server's files are.
         supervisor: Runs the child `nats`; kill or restart it there.
     """
 
     def __init__(self, data: DataDir, supervisor: Supervisor, url: str) -> None:
-        self._data = data
+        self.data = data
         self.supervisor = supervisor
         self.config = NatsConfig(url=url, credentials=str(data.credentials))
         self._clients = AsyncExitStack()
@@ -54,7 +55,7 @@ class ProvisionedServer:
 
     async def change_backends(self, backends: Iterable[tuple[str, str]]) -> None:
         """Give the running server the users of other backends."""
-        await update_nats_users(self.supervisor, self._data, permissions(backends), self.config.url)
+        await update_nats_users(self.supervisor, self.data, permissions(backends), self.config.url)
 
     async def close(self) -> None:
         """Close every client."""

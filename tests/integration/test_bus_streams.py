@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import OutboundBufferLimitError
 
-from localforge.bus import pull
+from localforge.bus import head, pull
 from localforge.bus.connection import settle
 from localforge.bus.facts import FactPublisher
 from localforge.bus.pull import Pulled, Puller
@@ -216,6 +216,53 @@ async def test_a_gap_is_answered_by_reading_again_from_there(
 
     assert len(lost) == 1
     assert reader.names == _names(0, 8)
+
+
+async def test_a_tail_keeps_out_of_what_a_busy_broker_is_writing(
+    tail: Tail, reader: Reader, admin: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """With blocks of 100 kB, and busy meaning that anything is written at all."""
+    behind_bytes = 100_000
+    monkeypatch.setattr(head, "BEHIND_BYTES", behind_bytes)
+    monkeypatch.setattr(head, "CALM_BYTES_PER_S", 0)
+    held_back: list[int] = []
+    take = reader.take
+
+    async def take_and_look(batch: list[Pulled]) -> None:
+        await take(batch)
+        state = (await admin.jetstream().stream_info(subjects.FEEDBACK.name)).state
+        held_back.append(state.last_seq - batch[-1].sequence)
+
+    tail._handle = take_and_look
+    await tail.start(after=0)
+    await tail.caught_up()
+    sent = 0
+
+    async def is_kept_out() -> bool:
+        nonlocal sent
+        await _publish(admin, *_names(sent, sent + 20))
+        sent += 20
+        size = (await admin.jetstream().stream_info(subjects.FEEDBACK.name)).state.bytes
+        few = behind_bytes / 2 * sent / size
+        return len(held_back) >= 3 and min(held_back[-3:]) > few
+
+    await wait_until(is_kept_out, timeout=40, description="batches that end before the head")
+    await reader.has(sent)
+
+    assert reader.names == _names(0, sent)
+
+
+async def test_the_feedback_stream_is_written_in_the_blocks_that_readers_count_on(
+    provisioned_server: ProvisionedServer, admin: Client
+):
+    fact = bytes(1024 * 1024)
+    for _ in range(10):
+        await admin.jetstream().publish(SUBJECT, fact)
+    await _restart(provisioned_server)
+    blocks = [path.stat().st_size for path in provisioned_server.data.nats.rglob("*.blk")]
+
+    assert sum(blocks) > 10 * len(fact)
+    assert subjects.BLOCK_BYTES / 2 < max(blocks) <= subjects.BLOCK_BYTES
 
 
 async def test_a_stopped_tail_reads_no_more(tail: Tail, reader: Reader, admin: Client):

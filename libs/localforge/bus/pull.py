@@ -61,6 +61,8 @@ class Puller:
         silent: Called, with the reason, when no more will come: the server was not heard of for
             three heartbeats, says that the consumer is gone, or was away and forgot what it was
             asked. The owner stops this one and starts another.
+        pace: Called with the stream sequence of the last message while messages keep coming; the
+            next fetch waits until it returns.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Puller:
         consumer: str,
         handle: Callable[[list[Pulled]], Awaitable[None]],
         silent: Callable[[str], Awaitable[None]],
+        *,
+        pace: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
         self._wire = wire_of(client)
@@ -78,6 +82,7 @@ class Puller:
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._handle = handle
         self._silent = silent
+        self._pace = pace
         self._arrived: list[Pulled] = []
         self._wanted = 0
         """Messages of the present fetch that are still to come, at most."""
@@ -173,8 +178,11 @@ class Puller:
             if self._gone and not self._stopped:
                 reason, self._gone = self._gone, ""
                 await self._silent(reason)
-            elif batch and batch[-1].pending == 0:
-                await asyncio.sleep(GATHER_S)
+            elif batch:
+                if batch[-1].pending == 0:
+                    await asyncio.sleep(GATHER_S)
+                if self._pace:
+                    await self._pace(batch[-1].sequence)
 
     async def _hand_over(self, batch: list[Pulled]) -> None:
         try:

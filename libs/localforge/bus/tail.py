@@ -2,15 +2,20 @@
 
 Ack policy: none, an ephemeral consumer per reader; its position is the last message handled, so a
 lost consumer, a reconnect or a restarted server is answered with a new one from there on.
+
+Once it has caught up it keeps out of what a busy broker is writing (`localforge.bus.head`).
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import api
 
+from localforge.bus.head import Head, Look
 from localforge.bus.pull import Pulled, Puller
 from localforge.errors import DependencyUnavailable
 from localforge.telemetry import log
@@ -19,6 +24,8 @@ _log = log.get("bus.tail")
 
 INACTIVE_S = 120.0
 RETRY_S = 0.5
+LOOK_S = 0.25
+"""Between two looks at how far to read."""
 
 
 class Tail:
@@ -49,6 +56,9 @@ class Tail:
         self._consumer_sequence = 0
         self._caught_up = asyncio.Event()
         self._stopped = False
+        self._head = Head()
+        self._bound: int | None = None
+        self._looked_at = 0.0
         self.sequence = 0
         """Stream sequence of the last message handled."""
 
@@ -109,7 +119,13 @@ class Tail:
         if not info.num_pending:
             self._caught_up.set()
         self._puller = Puller(
-            self._client, self._user, self._stream, info.name, self._on_batch, self._restart
+            self._client,
+            self._user,
+            self._stream,
+            info.name,
+            self._on_batch,
+            self._restart,
+            pace=self._pace,
         )
         await self._puller.start()
 
@@ -122,6 +138,25 @@ class Tail:
                 return
             self._consumer_sequence = message.consumer_sequence
         await self._take(batch)
+
+    async def _pace(self, read: int) -> None:
+        """Wait until what follows a sequence may be read."""
+        while self._caught_up.is_set():
+            if (wait_s := self._looked_at + LOOK_S - time.monotonic()) <= 0:
+                await self._look()
+                continue
+            if self._bound is None or read < self._bound:
+                return
+            await asyncio.sleep(wait_s)
+
+    async def _look(self) -> None:
+        self._bound = None
+        # Where it cannot be asked there is no bound: that the broker is away shows elsewhere.
+        with suppress(NatsError, OSError, TimeoutError):
+            state = (await self._client.jetstream().stream_info(self._stream)).state
+            look = Look(time.monotonic(), state.last_seq, state.bytes)
+            self._bound = self._head.note(look)
+        self._looked_at = time.monotonic()
 
     async def _take(self, batch: list[Pulled]) -> None:
         await self._handle(batch)

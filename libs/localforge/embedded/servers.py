@@ -37,7 +37,7 @@ _LOOK_AGAIN_S = 0.05
 _PORTS = range(20000, 30000)
 """Below the range from which Linux takes ports for outgoing connections (32768 and up): such a
 connection could take a server's port while it restarts."""
-_HEAP_GROWTH = "20"
+_HEAP_GROWTH = "40"
 """Per cent by which Go's heap may grow before it is collected; 100 is the default. Most of it are
 blocks of messages without a pointer in them, which cost the collector little. A limit in bytes
 would be too low one day, since the index of the feedback stream grows with it, and from then on
