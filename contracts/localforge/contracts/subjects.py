@@ -224,8 +224,8 @@ FEEDBACK = Stream(
     deny_delete=True,
     deny_purge=True,
     # A fact is published again five seconds after its last try. The broker keeps the ids of this
-    # time in memory, three for every request.
-    duplicate_window_s=30,
+    # time in memory, one for every request.
+    duplicate_window_s=12,
 )
 EVALUATION = Stream(
     name="LF_EVALUATE",

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from localforge.contracts.facts import DecisionMade
 
-WINDOW = 20_000
-"""Messages a fact waits for decisions that did not know it."""
+WINDOW = 50_000
+"""Messages a fact waits for decisions that did not know it. Routers of a busy log are behind by
+`localforge.bus.head.BEHIND_BYTES` and half a second: some 10,000."""
 
 
 class Folded(Protocol):

@@ -1,12 +1,13 @@
 """Publish facts to JetStream without making a request wait for the ack.
 
 Facts are buffered up to a bound and published in the background; each is kept until JetStream has
-acknowledged it and is published again when the ack does not come, under the same message id, so
-the stream drops what it already has.
+acknowledged it and is published again when the ack does not come, at times without need.
 
-Whoever may publish to the stream could take another's message id first, and the stream would drop
-the fact. So ids begin with what nobody else can know; that a fact is there twice, after a restart
-for example, is for its readers to see, who know it by the id inside.
+What must not be there twice has a message id, by which the stream drops what it already has. The
+broker holds each id in memory for as long as it compares, so that others have none: their readers
+see that they had them, by the id inside, which they must anyhow after a restart. Whoever may
+publish to the stream could take another's message id first, and the stream would drop the fact;
+so ids begin with what nobody else can know.
 """
 
 import asyncio
@@ -47,6 +48,7 @@ class Fact(msgspec.Struct, gc=False):
     subject: str
     data: bytes
     message_id: str
+    """Empty for none."""
     sent_at: float = 0.0
 
 
@@ -81,14 +83,20 @@ class FactPublisher:
         """Facts that JetStream has not acknowledged yet."""
         return len(self._waiting) + len(self._in_flight) + len(self._refused)
 
-    def record(self, subject: str, message: Contract, *, message_id: str) -> None:
-        """Take one fact; returns at once."""
+    def record(self, subject: str, message: Contract, *, message_id: str = "") -> None:
+        """Take one fact; returns at once.
+
+        Args:
+            subject: Of the stream.
+            message: The fact.
+            message_id: What the stream knows a repetition by; empty where readers see to that.
+        """
         if self.pending >= self._max_buffered:
             self.dropped += 1
             metrics.FACTS_DROPPED.inc()
             return
-        fact = Fact(subject, message.encode(), f"{self._secret}.{message_id}")
-        self._waiting.append(fact)
+        stamped = f"{self._secret}.{message_id}" if message_id else ""
+        self._waiting.append(Fact(subject, message.encode(), stamped))
         self._wake.set()
 
     async def start(self, client: Client) -> None:
@@ -137,7 +145,7 @@ class FactPublisher:
                     fact.subject,
                     fact.data,
                     reply=f"{self._ack_prefix}.{token}",
-                    headers=message_id(fact.message_id),
+                    headers=message_id(fact.message_id) if fact.message_id else b"",
                 )
             except _NEVER_SENT as exc:
                 # Kept, it would hold up all that come after it.

@@ -67,9 +67,8 @@ class EvaluatorApp:
                 _log.warning("not_a_message", subject=message.subject, reason=str(exc))
                 continue
             if given is not None:
-                self._bus.facts.record(
-                    subjects.feedback(given.source), given, message_id=given.feedback_id
-                )
+                # Learners ignore a repetition.
+                self._bus.facts.record(subjects.feedback(given.source), given)
 
     def _score(self, call: EvaluateCall, now: float) -> FeedbackGiven | None:
         with tracing.span(

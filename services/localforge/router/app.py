@@ -181,10 +181,8 @@ class RouterApp:
         decided = self._shadow.decide(decision, self._fold.learner, self._fold.sequence)
         if decided:
             subject = subjects.shadow_decision(decision.decision_id)
-            self._bus.facts.record(subject, decided, message_id=f"{decision.decision_id}.shadow")
+            self._bus.facts.record(subject, decided)
 
     def _record(self, routed: Routed) -> None:
         decision = routed.decision
-        self._bus.facts.record(
-            subjects.decision(decision.decision_id), decision, message_id=decision.decision_id
-        )
+        self._bus.facts.record(subjects.decision(decision.decision_id), decision)
