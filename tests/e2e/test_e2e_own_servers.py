@@ -223,3 +223,19 @@ def test_a_broker_that_is_not_there_is_named(tmp_path: Path, local: Provider):
     assert "127.0.0.1:9" in done.stderr
     assert "secret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_redis_that_is_not_there_is_named(tmp_path: Path, local: Provider):
+    stack = Stack(
+        tmp_path,
+        CONFIG.format(local=local.url),
+        {"LOCALFORGE_REDIS_URL": "redis://:secret@127.0.0.1:9/0"},
+    )
+
+    done = stack.cli("up", "--port", "0")
+
+    assert done.returncode == 1
+    assert "Redis does not answer" in done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

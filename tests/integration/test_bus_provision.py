@@ -46,7 +46,7 @@ async def test_a_stream_that_differs_is_refused_by_the_name_of_the_setting(admin
     with pytest.raises(ConfigError) as caught:
         await provision(admin, BACKENDS)
 
-    assert "stream LF_RESULTS: max_age is 3600.0, wanted 604800.0" in caught.value.message
+    assert "stream LF_RESULTS: max_age is 3600, wanted 604800" in caught.value.message
     assert "localforge provision --update" in caught.value.message
     assert (await js.stream_info("LF_RESULTS")).config.max_age == 3600
 
@@ -73,7 +73,7 @@ async def test_an_update_changes_what_differs_and_nothing_else(admin: Client):
 
     updated = {c.name: c.differences for c in changes if c.action == "updated"}
     assert set(updated) == {"LF_RESULTS", "router-work"}
-    assert updated["LF_RESULTS"] == {"max_age": (3600.0, 604800.0)}
+    assert updated["LF_RESULTS"] == {"max_age": (3600, 604800)}
     assert _actions(await provision(admin, BACKENDS)) == {"unchanged"}
 
 

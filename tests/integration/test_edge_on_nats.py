@@ -200,7 +200,7 @@ async def test_readiness_tells_losses_apart(edge, http, lane, provisioned_server
     port = int(provisioned_server.config.url.rpartition(":")[2])
     await start_nats(
         provisioned_server.supervisor,
-        provisioned_server._data,
+        provisioned_server.data,
         permissions(BACKENDS),
         choose_port=lambda: port,
     )

@@ -216,7 +216,7 @@ def _differences(found: Any, wanted: Any, settings: Sequence[str]) -> dict[str, 
 
 
 def _plain(value: Any) -> Any:
-    """Make settings comparable: enums by value, lists in order, times as float, None as false."""
+    """Make settings comparable, for people too: enums by value, whole numbers, None as false."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     value = getattr(value, "value", value)
@@ -224,7 +224,7 @@ def _plain(value: Any) -> Any:
         return f"{value.src} -> {value.dest}"
     if isinstance(value, bool) or value is None:
         return bool(value)
-    return float(value) if isinstance(value, int) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _describe(change: Change) -> str:

@@ -45,9 +45,11 @@ async def apply(wanted: Wanted) -> None:
         await set_users(wanted.redis.url, wanted.users)
     store = RegistryStore(wanted.redis)
     try:
+        # Asked in every case: a server of somebody else's may not be there.
+        known = await store.backends()
         gone = wanted.gone
         if wanted.only is not None:
-            gone |= (await store.backends()).difference(wanted.only)
+            gone |= known.difference(wanted.only)
         for backend in gone:
             await store.drop(backend)
     finally:

@@ -222,13 +222,18 @@ class Instance:
         self._write_runtime()
 
     async def _prepare(self) -> None:
-        """Make the servers ready for the services: streams, consumers, users, known backends."""
+        """Make the servers ready for the services: streams, consumers, users, known backends.
+
+        Raises:
+            ConfigError: One of them does not answer, or is not as it should be.
+        """
+        ours: dict[str, Any] = {}
+        if not self._config.redis.url:
+            ours = {"users": self._redis_users(), "only": frozenset(self._config.names)}
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._provision())
-                if not self._config.redis.url:
-                    names = frozenset(self._config.names)
-                    group.create_task(self._keep_registry(users=self._redis_users(), only=names))
+                group.create_task(self._keep_registry(**ours))
         except ExceptionGroup as exc:
             raise exc.exceptions[0] from None
 
