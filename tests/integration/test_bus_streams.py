@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.errors import OutboundBufferLimitError
+from structlog.testing import capture_logs
 
+from localforge.bandit import Fold
 from localforge.bus import head, pull
 from localforge.bus.connection import settle
 from localforge.bus.facts import FactPublisher
@@ -20,6 +22,7 @@ from localforge.contracts import subjects
 from localforge.contracts.facts import FeedbackGiven
 from localforge.contracts.live import FactsDelayed
 from localforge.errors import DependencyUnavailable
+from localforge.router.checkpoints import Checkpoints
 from tests.support import wait_until
 from tests.support_nats import ProvisionedServer
 
@@ -51,6 +54,11 @@ class Reader:
             timeout=timeout,
             description=f"{count} messages; got {len(self.names)}",
         )
+
+
+def _pulling(user: str) -> list[str]:
+    names = (task.get_name() for task in asyncio.all_tasks())
+    return [name for name in names if name.startswith("pull") and f"_INBOX_{user}." in name]
 
 
 async def _publish(client: Client, *names: str) -> None:
@@ -219,21 +227,24 @@ async def test_a_gap_is_answered_by_reading_again_from_there(
 
 
 async def test_a_tail_keeps_out_of_what_a_busy_broker_is_writing(
-    tail: Tail, reader: Reader, admin: Client, monkeypatch: pytest.MonkeyPatch
+    provisioned_server: ProvisionedServer,
+    reader: Reader,
+    admin: Client,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """With blocks of 100 kB, and busy meaning that anything is written at all."""
+    router = await provisioned_server.connect("router")
     behind_bytes = 100_000
     monkeypatch.setattr(head, "BEHIND_BYTES", behind_bytes)
     monkeypatch.setattr(head, "CALM_BYTES_PER_S", 0)
     held_back: list[int] = []
-    take = reader.take
 
-    async def take_and_look(batch: list[Pulled]) -> None:
-        await take(batch)
+    async def take(batch: list[Pulled]) -> None:
+        await reader.take(batch)
         state = (await admin.jetstream().stream_info(subjects.FEEDBACK.name)).state
         held_back.append(state.last_seq - batch[-1].sequence)
 
-    tail._handle = take_and_look
+    tail = Tail(router, "router", subjects.FEEDBACK.name, ("lf.feedback.>",), take)
     await tail.start(after=0)
     await tail.caught_up()
     sent = 0
@@ -248,6 +259,7 @@ async def test_a_tail_keeps_out_of_what_a_busy_broker_is_writing(
 
     await wait_until(is_kept_out, timeout=40, description="batches that end before the head")
     await reader.has(sent)
+    await tail.stop()
 
     assert reader.names == _names(0, sent)
 
@@ -263,6 +275,69 @@ async def test_the_feedback_stream_is_written_in_the_blocks_that_readers_count_o
 
     assert sum(blocks) > 10 * len(fact)
     assert subjects.BLOCK_BYTES / 2 < max(blocks) <= subjects.BLOCK_BYTES
+
+
+async def test_a_tail_that_is_stopped_while_it_restarts_reads_no_more(
+    tail: Tail, reader: Reader, admin: Client, monkeypatch: pytest.MonkeyPatch
+):
+    await tail.start(after=0)
+    monkeypatch.setattr(tail, "_compare", tail.stop)
+    await tail._restart("as when its consumer was lost")
+    await _publish(admin, "f0")
+    everything = Reader()
+    await read_all(admin, "admin", subjects.FEEDBACK.name, everything.take)
+
+    assert everything.names == ["f0"]
+    assert reader.names == []
+    assert _pulling("router") == []
+
+
+async def test_reading_all_that_is_broken_off_leaves_nothing_behind(admin: Client):
+    await _publish(admin, "f0")
+    handled = asyncio.Event()
+
+    async def take(_: list[Pulled]) -> None:
+        handled.set()
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(read_all(admin, "admin", subjects.FEEDBACK.name, take))
+    await asyncio.wait_for(handled.wait(), 10)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    await wait_until(lambda: not _pulling("admin"), description="the end of its tasks")
+
+
+async def test_a_tail_says_that_the_stream_ends_before_what_it_has_read(tail: Tail, admin: Client):
+    """As after a power failure: nothing would come before the stream is as long again."""
+    await _publish(admin, *_names(0, 5))
+    with capture_logs() as lines:
+        await tail.start(after=5)
+        await tail._restart("as after the broker's")
+        told_too_early = list(lines)
+        tail.sequence = 9
+        await tail._restart("as after the broker's")
+
+    assert [line for line in told_too_early if line["log_level"] == "error"] == []
+    (told,) = [line for line in lines if line["log_level"] == "error"]
+    assert (told["event"], told["ends_at"], told["read_to"]) == ("stream_has_lost_messages", 5, 9)
+
+
+async def test_a_checkpoint_from_beyond_the_end_of_the_log_is_not_used(
+    provisioned_server: ProvisionedServer, admin: Client
+):
+    """As after a power failure, which took more of the log than of the checkpoint."""
+    await _publish(admin, *_names(0, 5))
+    checkpoints = Checkpoints(await provisioned_server.connect("router"), every=1)
+    restored = []
+    for sequence in (5, 6):
+        fold = Fold("schema", 3)
+        fold.sequence = sequence
+        await checkpoints.write(fold, {})
+        restored.append((await checkpoints.restore("schema", 3, "none")).sequence)
+
+    assert restored == [5, 0]
 
 
 async def test_a_stopped_tail_reads_no_more(tail: Tail, reader: Reader, admin: Client):
@@ -356,6 +431,14 @@ async def test_facts_wait_while_the_server_is_away_and_arrive_once(
     await read_all(admin, "admin", subjects.FEEDBACK.name, reader.take)
 
     assert sorted(reader.names) == sorted(names)
+
+
+async def test_one_task_tells_that_facts_are_late_however_often_that_begins(facts: FactPublisher):
+    for _ in range(5):
+        facts._fail("refused")
+        facts._failing_since = 0.0
+
+    assert len([t for t in asyncio.all_tasks() if "FactPublisher._tell" in str(t.get_coro())]) == 1
 
 
 async def test_facts_that_the_stream_refuses_are_kept_and_said_to_be_late(

@@ -202,11 +202,11 @@ class Durable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 REQUESTS = Stream(name="LF_REQUESTS", subjects=("lf.request.>", "lf.work.>"), retention="workqueue")
-NO_LIMIT = 10**12
-"""Messages per subject. No stream gets there, but nats-server writes a stream that has some such
-limit, of messages of any size, in smaller blocks."""
+OUT_OF_REACH = 10**12
+"""Messages per subject. No stream gets there, but nats-server 2.15 writes one that has such a limit
+in blocks of `BLOCK_BYTES`, and others in blocks of twice that."""
 BLOCK_BYTES = 4 * 1024 * 1024
-"""Of these; 8 MiB without a limit. The server holds the one it is writing in memory."""
+"""The server holds the block that it is writing in memory."""
 RESULTS = Stream(
     name="LF_RESULTS",
     subjects=("lf.answer.>",),
@@ -220,7 +220,7 @@ RESULTS = Stream(
 FEEDBACK = Stream(
     name="LF_FEEDBACK",
     subjects=("lf.decision.>", "lf.outcome.>", "lf.feedback.>", "lf.state.>"),
-    max_msgs_per_subject=NO_LIMIT,
+    max_msgs_per_subject=OUT_OF_REACH,
     deny_delete=True,
     deny_purge=True,
     # A fact is published again five seconds after its last try. The broker keeps the ids of this

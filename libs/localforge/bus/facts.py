@@ -4,10 +4,10 @@ Facts are buffered up to a bound and published in the background; each is kept u
 acknowledged it and is published again when the ack does not come, at times without need.
 
 What must not be there twice has a message id, by which the stream drops what it already has. The
-broker holds each id in memory for as long as it compares, so that others have none: their readers
-see that they had them, by the id inside, which they must anyhow after a restart. Whoever may
-publish to the stream could take another's message id first, and the stream would drop the fact;
-so ids begin with what nobody else can know.
+broker holds each id in memory for as long as it compares, so that others have none: learners know
+them by the id inside, and audits are given a decision once. Whoever may publish to the stream could
+take another's message id first, and the stream would drop the fact; so ids begin with what nobody
+else can know.
 """
 
 import asyncio
@@ -207,7 +207,9 @@ class FactPublisher:
         if not self._failing_since:
             self._failing_since = time.monotonic()
             _log.warning("facts_delayed", reason=reason, pending=self.pending)
-            self._telling = asyncio.get_running_loop().create_task(self._tell())
+            # While the stream takes some and refuses others, the last word is still being told.
+            if self._telling is None or self._telling.done():
+                self._telling = asyncio.get_running_loop().create_task(self._tell())
 
     async def _tell(self) -> None:
         assert self._wire is not None

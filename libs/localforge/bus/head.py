@@ -53,7 +53,8 @@ class Head:
         behind = next(
             (old for old in reversed(looks) if look.size - old.size >= BEHIND_BYTES), looks[0]
         )
-        # What is older than both will not be asked for again.
-        while looks[0] is not before and looks[0] is not behind:
+        # What is older will not be asked for again. A rush begins with what is known of the last
+        # second, so that looks at a calm stream do not gather.
+        while looks[0] is not before and (is_calm or looks[0] is not behind):
             looks.popleft()
         return None if is_calm else behind.sequence

@@ -104,7 +104,10 @@ class Puller:
         ]
 
     async def stop(self) -> None:
-        """Stop; a batch being handled is cancelled. Stopping twice is stopping once."""
+        """Stop; a batch being handled is broken off at its next pause, which is not waited for.
+
+        Stopping twice is stopping once.
+        """
         self._stopped = True
         current = asyncio.current_task()
         for task in self._tasks:
@@ -178,7 +181,7 @@ class Puller:
             if self._gone and not self._stopped:
                 reason, self._gone = self._gone, ""
                 await self._silent(reason)
-            elif batch:
+            elif batch and not self._stopped:
                 if batch[-1].pending == 0:
                     await asyncio.sleep(GATHER_S)
                 if self._pace:

@@ -72,7 +72,7 @@ class Tail:
         await self._restart("start")
 
     async def caught_up(self) -> None:
-        """Wait until what was in the stream when it was last asked has been handled."""
+        """Wait until nothing was left behind a message, or the whole stream, that was handled."""
         await self._caught_up.wait()
 
     def finish(self) -> None:
@@ -91,21 +91,11 @@ class Tail:
         old, self._puller = self._puller, None
         if old:
             await old.stop()
-        config = api.ConsumerConfig(
-            ack_policy=api.AckPolicy.NONE,
-            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=self.sequence + 1,
-            inactive_threshold=INACTIVE_S,
-            mem_storage=True,
-            num_replicas=1,
-        )
-        if len(self._subjects) == 1:
-            config.filter_subject = self._subjects[0]
-        elif self._subjects:
-            config.filter_subjects = self._subjects
         while True:
             try:
-                info = await self._client.jetstream().add_consumer(self._stream, config=config)
+                info = await self._client.jetstream().add_consumer(
+                    self._stream, config=self._position()
+                )
                 break
             except (NatsError, OSError, TimeoutError) as exc:
                 if reason == "start":
@@ -115,6 +105,7 @@ class Tail:
                 await asyncio.sleep(RETRY_S)
             if self._stopped:
                 return
+        await self._compare()
         self._consumer_sequence = 0
         if not info.num_pending:
             self._caught_up.set()
@@ -127,7 +118,39 @@ class Tail:
             self._restart,
             pace=self._pace,
         )
-        await self._puller.start()
+        if not self._stopped:
+            await self._puller.start()
+        if self._stopped:
+            # Stopped while it began.
+            await self._puller.stop()
+
+    def _position(self) -> api.ConsumerConfig:
+        config = api.ConsumerConfig(
+            ack_policy=api.AckPolicy.NONE,
+            deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.sequence + 1,
+            inactive_threshold=INACTIVE_S,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        if len(self._subjects) == 1:
+            config.filter_subject = self._subjects[0]
+        elif self._subjects:
+            config.filter_subjects = self._subjects
+        return config
+
+    async def _compare(self) -> None:
+        """Say it when the stream ends before what was read of it, and nothing will come."""
+        with suppress(NatsError, OSError):
+            ends_at = (await self._client.jetstream().stream_info(self._stream)).state.last_seq
+            if ends_at < self.sequence:
+                _log.error(
+                    "stream_has_lost_messages",
+                    stream=self._stream,
+                    ends_at=ends_at,
+                    read_to=self.sequence,
+                    hint="what this process took from them is not in the log: restart it",
+                )
 
     async def _on_batch(self, batch: list[Pulled]) -> None:
         for index, message in enumerate(batch):
@@ -152,8 +175,9 @@ class Tail:
     async def _look(self) -> None:
         self._bound = None
         # Where it cannot be asked there is no bound: that the broker is away shows elsewhere.
-        with suppress(NatsError, OSError, TimeoutError):
-            state = (await self._client.jetstream().stream_info(self._stream)).state
+        with suppress(NatsError, OSError):
+            js = self._client.jetstream(timeout=LOOK_S)
+            state = (await js.stream_info(self._stream)).state
             look = Look(time.monotonic(), state.last_seq, state.bytes)
             self._bound = self._head.note(look)
         self._looked_at = time.monotonic()
@@ -191,6 +215,8 @@ async def read_all(
     tail: Tail
 
     async def take(batch: list[Pulled]) -> None:
+        if failed:
+            return
         try:
             await handle(batch)
         except Exception as exc:  # noqa: BLE001  # raised below, where the caller waits
@@ -198,8 +224,10 @@ async def read_all(
             tail.finish()
 
     tail = Tail(client, user, stream, subjects, take)
-    await tail.start(after=after)
-    await tail.caught_up()
-    await tail.stop()
+    try:
+        await tail.start(after=after)
+        await tail.caught_up()
+    finally:
+        await tail.stop()
     if failed:
         raise failed[0]

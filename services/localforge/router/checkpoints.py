@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError, ObjectNotFoundError
 
 from localforge.bandit import Fold, dump, load, prior_named
 from localforge.bandit.parameters import LEARNER
-from localforge.contracts.subjects import CHECKPOINT_BUCKET
+from localforge.contracts.subjects import CHECKPOINT_BUCKET, FEEDBACK
 from localforge.errors import StateError
 from localforge.lean import trim_memory
 from localforge.telemetry import log
@@ -50,6 +50,7 @@ class Checkpoints:
             store = await self._client.jetstream().object_store(CHECKPOINT_BUCKET)
             data = (await store.get(name)).data or b""
             fold = load(data, feature_schema, dim, known)
+            await self._compare(fold.sequence)
         except (ObjectNotFoundError, NotFoundError):
             return Fold(feature_schema, dim, known)
         except (StateError, NatsError, OSError) as exc:
@@ -57,6 +58,17 @@ class Checkpoints:
             return Fold(feature_schema, dim, known)
         _log.info("checkpoint_restored", sequence=fold.sequence, state_hash=fold.state_hash())
         return fold
+
+    async def _compare(self, sequence: int) -> None:
+        """Refuse a state of more than the stream holds, as after a power failure.
+
+        Raises:
+            StateError: The stream ends before it.
+        """
+        js = self._client.jetstream()
+        ends_at = (await js.stream_info(FEEDBACK.name)).state.last_seq
+        if ends_at < sequence:
+            raise StateError(f"it was made at sequence {sequence}, and the log ends at {ends_at}")
 
     async def read(self, name: str) -> bytes | None:
         """Return another state by its name; None when it cannot be had."""

@@ -37,7 +37,7 @@ class Companions:
         if not any(key.budget_usd for key in config.keys):
             self.spending = None
         elif self.spending is None:
-            spending = _stored_spending(await checkpoints.read(STATE_NAME))
+            spending = stored_spending(await checkpoints.read(STATE_NAME), fold.sequence)
             await catch_up(spending)
             self.spending = spending
         # The goal comes last, with nothing awaited behind it: a goal that was replaced gets no more
@@ -91,9 +91,22 @@ def stored_goal(data: bytes | None, goal: Goal, learned: int) -> GoalController:
     return GoalController(goal)
 
 
-def _stored_spending(data: bytes | None) -> Spending:
+def stored_spending(data: bytes | None, learned: int) -> Spending:
+    """Return what keys had spent, or nothing when the stored state cannot be used.
+
+    Args:
+        data: What is stored, if anything.
+        learned: The learner's stream sequence. A state from beyond it may count what a power
+            failure has taken from the log, and would not count what has come in its place.
+    """
     try:
-        return Spending.load(data) if data else Spending()
+        spending = Spending.load(data) if data else Spending()
     except StateError as exc:
         _log.warning("spending_not_used", reason=exc.message)
         return Spending()
+    if spending.sequence <= learned:
+        return spending
+    _log.warning(
+        "spending_not_used", reason=f"it is at {spending.sequence}, the learner at {learned}"
+    )
+    return Spending()

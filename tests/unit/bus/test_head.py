@@ -77,8 +77,17 @@ def test_a_stream_made_anew_is_read_to_its_end():
     assert head.note(Look(100.0, 3, 3000)) is None
 
 
-def test_looks_are_forgotten():
+@pytest.mark.parametrize("rate", [0, 100, CALM_BYTES_PER_S, 8 * CALM_BYTES_PER_S])
+def test_looks_are_forgotten(rate: float):
     head = Head()
-    _bounds(head, [8 * CALM_BYTES_PER_S] * 10_000)
+    _bounds(head, [rate] * 10_000)
 
     assert len(head._looks) < 20
+
+
+def test_a_rush_after_calm_is_held_back_too():
+    bounds = _bounds(Head(), [CALM_BYTES_PER_S / 2] * 40 + [8 * CALM_BYTES_PER_S] * 20)
+
+    assert set(bounds[:40]) == {None}
+    assert None not in bounds[44:]
+    assert bounds[-1] > bounds[45]

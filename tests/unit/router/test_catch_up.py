@@ -5,12 +5,13 @@ import pytest
 
 from localforge.audit import GoalReplay
 from localforge.bandit import Fold
+from localforge.bandit.budget import Spending
 from localforge.bandit.goal import PER_THOUSAND, Goal, GoalController
 from localforge.bandit.goal_state import dump_goal
 from localforge.bus.pull import Pulled
 from localforge.config import Config
 from localforge.router.catch_up import Latecomer
-from localforge.router.companions import Companions, stored_goal
+from localforge.router.companions import Companions, stored_goal, stored_spending
 from localforge.router.service import RouterService
 from tests.routing import DIM, NOW, SCHEMA, View, card, outcome, route_call, snapshot
 
@@ -84,3 +85,10 @@ def test_a_stored_goal_from_beyond_the_learner_is_folded_again(learned, at):
     stored = dump_goal(fed(GoalController(GOAL), STREAM[:7]))
 
     assert stored_goal(stored, GOAL, learned).sequence == at
+
+
+@pytest.mark.parametrize(("learned", "at"), [(7, 7), (9, 7), (6, 0)])
+def test_stored_spending_from_beyond_the_learner_is_folded_again(learned, at):
+    stored = fed(Spending(), STREAM[:7]).dump()
+
+    assert stored_spending(stored, learned).sequence == at
