@@ -63,7 +63,6 @@ class ChildFailed(LocalforgeError):  # noqa: N818  # reads as what happened
     def __init__(self, name: str, status: str, tail: str) -> None:
         said = f"; it said:\n{tail}" if tail else ", and said nothing"
         super().__init__(f"`{name}` did not start: {status}{said}")
-        self.status_text = status
         self.tail = tail
 
 
