@@ -48,7 +48,7 @@ class Children:
 
     def all(self, config: Config, redis_url: str) -> dict[str, ChildSpec]:
         """Return every service and executor by name, in start order."""
-        together = [name for name in SERVICES if name in config.up.together]
+        together: list[str] = [name for name in SERVICES if name in config.up.together]
         groups = [together] if together else []
         groups += [[name] for name in SERVICES if name not in together]
         specs = {"+".join(group): self._service(config, redis_url, group) for group in groups}

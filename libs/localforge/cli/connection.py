@@ -4,6 +4,7 @@
 host and port. The command line is a plain HTTP client, so it works from anywhere.
 """
 
+import http
 import json
 import os
 import urllib.error
@@ -16,7 +17,7 @@ import msgspec
 import typer
 
 from localforge.config import DEFAULT_FILE, BackendConfig, Config, check_environment, load
-from localforge.embedded.state import EFFECTIVE_FILE
+from localforge.embedded.state import EFFECTIVE_FILE, DataDir, Runtime
 from localforge.errors import DependencyUnavailable, RequestRefused
 
 ConfigOption = Annotated[
@@ -29,7 +30,6 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-RUNTIME_FILE = "runtime.json"
 TIMEOUT_S = 300
 
 
@@ -57,8 +57,8 @@ def base_url(config: Config) -> str:
     """Return the base URL of the running edge, without a trailing slash."""
     if url := os.environ.get("LOCALFORGE_URL"):
         return url.rstrip("/").removesuffix("/v1")
-    found = _runtime(config).get("base_url")
-    return str(found) if found else f"http://{config.edge.host}:{config.edge.port}"
+    runtime = _running(config)
+    return runtime.base_url if runtime else f"http://{config.edge.host}:{config.edge.port}"
 
 
 def with_servers(config: Config) -> Config:
@@ -67,18 +67,17 @@ def with_servers(config: Config) -> Config:
     Raises:
         DependencyUnavailable: Neither is configured and nothing runs here.
     """
-    runtime = _runtime(config)
+    runtime = _running(config)
     nats, redis = config.nats, config.redis
-    if nats.url in ("", runtime.get("nats_url")) and not nats.credentials:
-        nats = msgspec.structs.replace(
-            nats, url=runtime.get("nats_url", ""), credentials=runtime.get("credentials", "")
-        )
-    if not redis.url:
-        redis = msgspec.structs.replace(redis, url=runtime.get("redis_url", ""))
+    if runtime and nats.url in ("", runtime.nats_url) and not nats.credentials:
+        nats = msgspec.structs.replace(nats, url=runtime.nats_url, credentials=runtime.credentials)
+    if runtime and not redis.url:
+        redis = msgspec.structs.replace(redis, url=runtime.redis_url)
     if not nats.url or not redis.url:
         raise DependencyUnavailable(
             f"no LocalForge runs in {config.up.data_dir} and no servers are configured; start it "
-            "with `localforge up`, or set LOCALFORGE_NATS_URL and LOCALFORGE_REDIS_URL"
+            "with `localforge up`, name the data directory of one that runs in "
+            "LOCALFORGE_UP__DATA_DIR, or set LOCALFORGE_NATS_URL and LOCALFORGE_REDIS_URL"
         )
     return msgspec.structs.replace(
         config, nats=nats, redis=redis, backends=config.backends or _running_backends(config)
@@ -91,12 +90,9 @@ def _running_backends(config: Config) -> tuple[BackendConfig, ...]:
     return load(path, {}).backends if path.exists() else ()
 
 
-def _runtime(config: Config) -> dict[str, str]:
-    try:
-        found: dict[str, str] = json.loads((Path(config.up.data_dir) / RUNTIME_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found
+def _running(config: Config) -> Runtime | None:
+    folder = Path(config.up.data_dir)
+    return DataDir(folder).running() if folder.exists() else None
 
 
 def call(config: Config, method: str, path: str, body: Any = None) -> Any:
@@ -124,6 +120,8 @@ def stream(config: Config, path: str, body: Any) -> Iterator[dict[str, Any]]:
 
 def _open(config: Config, method: str, path: str, body: Any) -> Any:
     url = base_url(config) + path
+    if not url.startswith(("http://", "https://")):
+        raise RequestRefused(f"LOCALFORGE_URL {url!r} begins with neither http:// nor https://")
     request = urllib.request.Request(  # noqa: S310  # the user's own address
         url,
         data=None if body is None else json.dumps(body).encode(),
@@ -135,7 +133,10 @@ def _open(config: Config, method: str, path: str, body: Any) -> Any:
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
     except urllib.error.HTTPError as exc:
-        raise RequestRefused(_message(exc), status=exc.code) from exc
+        told = _message(exc)
+        if exc.code == http.HTTPStatus.UNAUTHORIZED:
+            told += "; this command takes it from LOCALFORGE_API_KEY"
+        raise RequestRefused(told, status=exc.code) from exc
     except (urllib.error.URLError, OSError) as exc:
         reason = getattr(exc, "reason", exc)
         raise DependencyUnavailable(

@@ -8,7 +8,9 @@ import typer
 
 from localforge.cli import ask, audit, bench, explain, faults, importing, models, operate, router
 from localforge.cli.output import fail
+from localforge.config import TelemetryConfig
 from localforge.errors import LocalforgeError
+from localforge.telemetry import log
 
 app = typer.Typer(
     name="localforge",
@@ -47,6 +49,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one line and exit code 1."""
+    # Standard output is for what was asked for.
+    log.configure(TelemetryConfig(log_level="warning", log_format="console"), "localforge")
     try:
         app()
     except LocalforgeError as exc:

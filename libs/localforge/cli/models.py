@@ -62,7 +62,7 @@ def _list(config: Path | None, *, json_: bool) -> None:
             entry["price_out"],
             entry["context_tokens"],
             entry["state"],
-            entry["tokens_per_s"],
+            round(entry["tokens_per_s"]) or None,
         )
         for entry in entries
     ]

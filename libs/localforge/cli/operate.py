@@ -18,7 +18,7 @@ from localforge.cli.connection import (
     with_servers,
 )
 from localforge.cli.output import console, errors, fail, print_json, print_table
-from localforge.config import Config, resolve_secret
+from localforge.config import Config, check_secrets
 
 if TYPE_CHECKING:
     from localforge.bus.provision import Change
@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
 def up(
     config: ConfigOption = None,
     port: Annotated[int | None, typer.Option(help="HTTP port; 0 takes a free one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="State, logs and keys.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="State and keys.")] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Change streams and consumers that differ.")
     ] = False,
@@ -147,8 +147,7 @@ def validate(config: ConfigOption = None, json_: JsonOption = False) -> None:
 
     path = find_config(config)
     settings = load_config(path)
-    for reference in (*(b.api_key for b in settings.backends), *(k.secret for k in settings.keys)):
-        resolve_secret(reference, os.environ)
+    check_secrets(settings, os.environ)
     cards = [card for backend in settings.backends for card in cards_of(backend)]
     if json_:
         print_json({"file": path, "config": _without_passwords(settings), "cards": cards})

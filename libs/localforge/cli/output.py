@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-console = Console()
+console = Console(soft_wrap=not sys.stdout.isatty())
 errors = Console(stderr=True)
 
 
@@ -61,7 +61,10 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))
+    if isinstance(value, float):
+        # An exponent is hard to compare with anything.
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    return escape(str(value))
 
 
 def _is_number(text: str) -> bool:

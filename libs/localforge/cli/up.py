@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -38,6 +39,7 @@ from localforge.config import (
     Config,
     RedisConfig,
     check_environment,
+    check_secrets,
     load,
 )
 from localforge.embedded import (
@@ -65,6 +67,8 @@ from localforge.lean import settle_memory
 
 SETTLE_S = 0.6
 """Each service has its own copy of the registry, as old as its last poll."""
+SERVERS_S = 3.0
+"""How long a start waits for any model server to be up."""
 
 
 def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = False) -> None:
@@ -89,6 +93,7 @@ def run_up(path: Path | None, overrides: Mapping[str, Any], *, update: bool = Fa
 
     config = read()
     check_environment(config, os.environ)
+    check_secrets(config, os.environ)
     data = DataDir(Path(config.up.data_dir))
     # The lock first: that another one runs on this data says more than that its port is taken.
     with data.lock(), listen(config.edge.host, config.edge.port) as listener:
@@ -124,6 +129,7 @@ class Instance:
         update: bool,
     ) -> None:
         self._update = ("--update",) if update else ()
+        self._warning = ""
         edge = msgspec.structs.replace(config.edge, port=listener.getsockname()[1])
         self._asked = config
         self._config = msgspec.structs.replace(config, edge=edge)
@@ -331,12 +337,18 @@ class Instance:
         )
 
     async def _wait_ready(self) -> None:
-        """Wait for the edge's word; executors have registered before they count as started."""
-        end = time.monotonic() + READY_S
+        """Wait for the edge's word; executors have registered before they count as started.
+
+        Model servers that are down are no reason not to begin.
+        """
+        begun = time.monotonic()
         answer: dict[str, Any] = {}
-        while time.monotonic() < end:
+        while (waited_s := time.monotonic() - begun) < READY_S:
             answer = await asyncio.to_thread(_get_json, f"{self.base_url}/readyz")
-            if answer.get("status") == "ok":
+            found = answer.get("dependencies", {})
+            missing = {name for name, one in found.items() if one["status"] != "ok"}
+            if found and (not missing or (missing == {"models"} and waited_s > SERVERS_S)):
+                self._warning = "; ".join(found[name]["detail"] for name in missing)
                 await asyncio.sleep(SETTLE_S)
                 return
             await asyncio.sleep(0.1)
@@ -349,6 +361,8 @@ class Instance:
             found = [f"what {backend.name} serves"] if backend.discovers else []
             zones.setdefault(backend.zone, []).extend(names + found)
         say("\nready", BOLD_GREEN, f" in {seconds:.1f} s")
+        if self._warning:
+            say(f"  warning   {self._warning}")
         say(f"  base URL  {self.base_url}/v1")
         for zone, models in sorted(zones.items()):
             say(f"  models    {', '.join(models)}  (zone {zone})")
@@ -421,13 +435,15 @@ class Instance:
 
 
 def _get_json(url: str) -> dict[str, Any]:
-    """Return what one of our own URLs answers; nothing when it does not."""
-    with (
-        suppress(OSError, ValueError),
-        urllib.request.urlopen(url, timeout=2) as answer,  # noqa: S310  # our own edge
-    ):
-        found: dict[str, Any] = json.loads(answer.read())
-        return found
+    """Return what one of our own URLs answers, an error's body too; nothing when it does not."""
+    with suppress(OSError, ValueError):
+        try:
+            answer = urllib.request.urlopen(url, timeout=2)  # noqa: S310  # our own edge
+        except urllib.error.HTTPError as exc:
+            answer = exc
+        with answer:
+            found: dict[str, Any] = json.loads(answer.read())
+            return found
     return {}
 
 

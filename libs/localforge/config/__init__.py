@@ -1,7 +1,7 @@
 """Configuration: `sections` has every key, `load` reads and checks it."""
 
 from localforge.config.environment import check_environment
-from localforge.config.load import DEFAULT_FILE, is_on_site, load, resolve_secret
+from localforge.config.load import DEFAULT_FILE, check_secrets, is_on_site, load, resolve_secret
 from localforge.config.sections import (
     BackendConfig,
     Config,
@@ -38,6 +38,7 @@ __all__ = [
     "Vendor",
     "Weights",
     "check_environment",
+    "check_secrets",
     "find_vendor",
     "is_on_site",
     "load",

@@ -7,7 +7,7 @@ servers; any other scalar key is `LOCALFORGE_<SECTION>__<KEY>`, lists and tables
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,6 +116,28 @@ def resolve_secret(reference: str, environment: Mapping[str, str]) -> str:
         return Path(where).read_text().strip()
     except OSError as exc:
         raise ConfigError(f"secret `{reference}`: cannot read the file: {exc.strerror}") from exc
+
+
+def check_secrets(config: Config, environment: Mapping[str, str]) -> None:
+    """Look whether every secret that the configuration names is there, and no key has another's.
+
+    Raises:
+        ConfigError: Tells all that are missing, a line each.
+    """
+    problems = []
+    owners: dict[str, str] = {}
+    references = [(f"backend {named(b.name)}", b.api_key) for b in config.backends]
+    keys = {f"key {named(key.id)}": key.secret for key in config.keys}
+    for where, reference in (*references, *keys.items()):
+        try:
+            secret = resolve_secret(reference, environment)
+        except ConfigError as exc:
+            problems.append(f"{where}: {exc.message}")
+            continue
+        if where in keys and secret and (other := owners.setdefault(secret, where)) != where:
+            problems.append(f"{where}: it has the same secret as {other}")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -242,6 +264,8 @@ def _check(config: Config, source: str) -> None:
     finds_more = any(backend.discovers for backend in config.backends) or (
         config.up.discover and not config.backends
     )
+    if not finds_more:
+        _check_weights(config.router, models, source)
     for alias, model in config.aliases.items():
         if model != "auto" and model not in models and not finds_more:
             raise ConfigError(
@@ -279,6 +303,18 @@ def _check_rules(router: RouterConfig, keys: Iterable[KeyConfig], source: str) -
             raise ConfigError(
                 f"{where}: it holds for every request, so the rules behind it never do; put it last"
             )
+
+
+def _check_weights(router: RouterConfig, models: Collection[str], source: str) -> None:
+    weights = {"`router.static`": router.static}
+    weights |= {f"rule {named(rule.name)}: `models`": rule.models for rule in router.rules}
+    for where, drawn in weights.items():
+        for model in drawn:
+            if model not in models:
+                raise ConfigError(
+                    f"{source}: {where} names {named(model)}, which no backend has; "
+                    f"known: {listed(sorted(models)) or 'none'}"
+                )
 
 
 def _check_zones(config: Config, source: str) -> None:

@@ -371,7 +371,12 @@ class UpConfig(Section, frozen=True, kw_only=True):
     """What `localforge up` starts on this machine."""
 
     data_dir: str = ".localforge"
-    together: tuple[Name, ...] = ("edge", "profiler", "router", "sweeper")
+    together: tuple[Literal["edge", "profiler", "router", "sweeper", "evaluator"], ...] = (
+        "edge",
+        "profiler",
+        "router",
+        "sweeper",
+    )
     """Services that share one process; the others have one each."""
     discover: bool = True
     """Without configured backends: look for an Ollama and for provider keys."""

@@ -5,6 +5,7 @@ import asyncio
 from nats.errors import Error as NatsError
 
 from localforge.bus.bus import Bus
+from localforge.contracts.cards import Health
 from localforge.edge.catalogue import Registry
 from localforge.edge.delays import DelayedFacts
 from localforge.edge.health import Dependency, State
@@ -70,9 +71,15 @@ class ReadinessCheck:
         return _OK
 
     def _models(self) -> Dependency:
-        if any(card.enabled for card in self._registry.snapshot.cards.values()):
-            return _OK
-        return Dependency(status=State.DOWN, detail="no model is registered and enabled")
+        snapshot = self._registry.snapshot
+        if not any(card.enabled for card in snapshot.cards.values()):
+            return Dependency(status=State.DOWN, detail="no model is registered and enabled")
+        if all(replica.health is Health.DOWN for replica in snapshot.replicas.values()):
+            # A request may still reach one that has come back since its last sign of life.
+            return Dependency(
+                status=State.DEGRADED, detail="no backend is up; see `localforge models`"
+            )
+        return _OK
 
     def _facts(self) -> Dependency:
         told = [

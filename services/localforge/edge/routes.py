@@ -63,7 +63,7 @@ class _Resource:
         request.facts["error"] = "method_not_allowed" if self.handlers else "unknown_url"
         if not self.handlers:
             error = ApiError(
-                message=f"nothing is at {where}; see /openapi.json", code="unknown_url"
+                message=f"nothing is at {where}; {_hint(request.path)}", code="unknown_url"
             )
             await request.fail(404, error)
             return
@@ -80,6 +80,17 @@ class _Resource:
             increment = metrics.EDGE_REQUESTS.labels(self.path, str(status)).inc
             self._counts[status] = increment
         increment()
+
+
+def _hint(path: str) -> str:
+    """What to do about the mistakes that are made most."""
+    if path.startswith("/v1/v1/"):
+        return "the client adds /v1 by itself: leave it out of the base URL"
+    if path in ("/chat/completions", "/completions", "/embeddings", "/messages", "/models"):
+        return "the base URL ends in /v1"
+    if path.startswith("/v1/responses"):
+        return "the Responses API is not offered: use /v1/chat/completions"
+    return "see /openapi.json"
 
 
 class EdgeApp:

@@ -52,8 +52,14 @@ class KeyBudgets:
 
     def _told(self, key: KeyConfig, now: float) -> str:
         spent = self._spent(key, now)
-        return f"key {key.id} has spent {spent:.6g} of {key.budget_usd:g} USD this {key.budget_per}"
+        told = f"{_plain(spent)} of {_plain(key.budget_usd)} USD this {key.budget_per}"
+        return f"key {key.id} has spent {told}"
 
     def _spent(self, key: KeyConfig, now: float) -> float:
         assert self._spending is not None
         return self._spending.spent_usd(key.id, key.budget_per, now)
+
+
+def _plain(usd: float) -> str:
+    """Return an amount without an exponent, to a millionth of a cent."""
+    return f"{usd:.8f}".rstrip("0").rstrip(".")

@@ -1,12 +1,14 @@
 """How a command finds the running system."""
 
-import json
+import os
 from pathlib import Path
 
 import pytest
 
 from localforge.cli.connection import base_url, find_config, with_servers
 from localforge.config import Config, EdgeConfig, NatsConfig, RedisConfig, UpConfig
+from localforge.embedded.process import ProcessId
+from localforge.embedded.state import DataDir, Runtime
 from localforge.errors import DependencyUnavailable
 
 RUNTIME = {
@@ -22,9 +24,9 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCALFORGE_URL", raising=False)
 
 
-def _config(folder: Path, *, runs: bool) -> Config:
+def _config(folder: Path, *, runs: bool, pid: int = os.getpid()) -> Config:
     if runs:
-        (folder / "runtime.json").write_text(json.dumps(RUNTIME))
+        DataDir(folder).write_runtime(Runtime(process=ProcessId.of(pid), **RUNTIME))
     return Config(edge=EdgeConfig(port=81), up=UpConfig(data_dir=str(folder)))
 
 
@@ -38,6 +40,14 @@ def test_the_variable_wins_over_what_runs_here(tmp_path: Path, monkeypatch: pyte
 
 def test_what_runs_here_wins_over_the_configured_port(tmp_path: Path):
     assert base_url(_config(tmp_path, runs=True)) == "http://127.0.0.1:4444"
+
+
+def test_what_ran_here_and_was_killed_is_as_good_as_nothing(tmp_path: Path):
+    config = _config(tmp_path, runs=True, pid=2**22 + 1)
+
+    assert base_url(config) == "http://127.0.0.1:81"
+    with pytest.raises(DependencyUnavailable, match="no LocalForge runs in"):
+        with_servers(config)
 
 
 def test_without_either_the_configured_port_is_tried(tmp_path: Path):
@@ -69,7 +79,9 @@ def test_configured_servers_stay(tmp_path: Path):
 
 
 def test_without_servers_the_error_says_how_to_get_some(tmp_path: Path):
-    with pytest.raises(DependencyUnavailable, match=r"start it with `localforge up`, or set LOCAL"):
+    with pytest.raises(
+        DependencyUnavailable, match=r"start it with `localforge up`, .*or set LOCAL"
+    ):
         with_servers(_config(tmp_path, runs=False))
 
 

@@ -25,7 +25,7 @@ def test_a_table_shows_nothing_as_a_dash_and_numbers_short(capsys: pytest.Captur
     ] == [
         "-",
         "0.15",
-        "1.235e+06",
+        "1,234,567",
     ]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from localforge.config import Config, load, resolve_secret
+from localforge.config import BackendConfig, Config, KeyConfig, check_secrets, load, resolve_secret
 from localforge.contracts.trust import Label
 from localforge.errors import ConfigError
 
@@ -131,6 +131,12 @@ def test_a_json_file_is_read_too(tmp_path: Path):
             'key `k`: `policy` is "static", but `router.static` names no model',
         ),
         ("[router.static]\nm1 = 0", "`router.static.m1`: expected a number > 0.0, got 0"),
+        (
+            BACKEND + "[router.static]\nm9 = 1",
+            "`router.static` names `m9`, which no backend has; known: m1",
+        ),
+        (BACKEND + RULE.replace("m1", "m9"), "rule `a`: `models` names `m9`, which no backend has"),
+        ("[up]\ntogether = ['rooter']", "got 'rooter'; did you mean `router`?"),
         ("[[router.rules]]\nname = 'a'\nmodels = {}", "rule `a`: `models` names no model"),
         (
             RULE + "min_complexity = 0.5\nmax_complexity = 0.4",
@@ -228,6 +234,27 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path):
     assert resolve_secret("env:KEY", {"KEY": "sk-2"}) == "sk-2"
     assert resolve_secret(f"file:{path}", {}) == "sk-1"
     assert resolve_secret("", {}) == ""
+
+
+def test_all_secrets_that_are_missing_are_told_at_once():
+    config = Config(
+        backends=(BackendConfig(name="far", kind="anthropic", api_key="env:FAR"),),
+        keys=(
+            KeyConfig(id="web", secret="env:WEB"),
+            KeyConfig(id="one", secret="env:ONE"),
+            KeyConfig(id="two", secret="env:TWO"),
+        ),
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(config, {"ONE": "hunter2", "TWO": "hunter2"})
+
+    assert caught.value.message.splitlines() == [
+        "backend `far`: secret `env:FAR`: the environment variable FAR is not set",
+        "key `web`: secret `env:WEB`: the environment variable WEB is not set",
+        "key `two`: it has the same secret as key `one`",
+    ]
+    check_secrets(config, {"FAR": "a", "WEB": "b", "ONE": "c", "TWO": "d"})
 
 
 @pytest.mark.parametrize("environment", [{}, {"KEY": ""}])
