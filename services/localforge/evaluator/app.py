@@ -24,8 +24,9 @@ _log = log.get("evaluator")
 
 RETRY_S = 0.5
 COMPLETION_PREFIX = "chatcmpl-"
-PATIENT_DELIVERIES = 3
-"""A verdict can overtake its decision, whose record is published in the background."""
+PATIENT_DELIVERIES = subjects.FEEDBACK_DURABLE.max_deliver - 1
+"""Of a verdict before its decision, in two and a half minutes. The edge, which refuses ids that
+nobody knows, has accepted it: facts are delayed. One is left in case the dead letter fails."""
 
 
 def create(host: Host) -> "EvaluatorApp":
