@@ -16,6 +16,7 @@ from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted, ChatRequested
 from localforge.contracts.live import DeadLetter
 from localforge.contracts.subjects import PROFILER_DURABLE, Durable
+from localforge.embedded.nats_conf import MAX_PAYLOAD_BYTES
 from localforge.errors import (
     ContractError,
     DependencyUnavailable,
@@ -329,6 +330,24 @@ async def test_a_message_id_is_taken_once(provisioned_server: ProvisionedServer)
         await bus.close()
 
     assert (first, second) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("subject", "size"),
+    [(subjects.answer("r1\n"), 1), (subjects.WORK_ROUTE, MAX_PAYLOAD_BYTES)],
+    ids=["no subject", "too large"],
+)
+async def test_what_can_never_be_sent_is_not_worth_another_try(
+    provisioned_server: ProvisionedServer, subject: str, size: int
+):
+    bus = Bus(provisioned_server.config, "profiler")
+    await bus.connect()
+    message = ChatRequested(id="r1", request=msgspec.Raw(b'"%s"' % (b"x" * size)))
+    try:
+        with pytest.raises(ContractError):
+            await bus.publish_durable(subject, message, message_id="r1")
+    finally:
+        await bus.close()
 
 
 async def test_a_second_result_of_a_request_is_refused_whatever_its_message_id(

@@ -11,7 +11,7 @@ from localforge.contracts import subjects
 from localforge.contracts.chat import FeedbackSubmitted
 from localforge.contracts.facts import FeedbackGiven
 from localforge.contracts.subjects import FEEDBACK_DURABLE
-from localforge.errors import DependencyUnavailable, RequestRefused
+from localforge.errors import ContractError, DependencyUnavailable, RequestRefused
 from localforge.evaluator.app import EvaluatorApp, create
 from localforge.hosting import Host
 from tests.support_nats import ProvisionedServer
@@ -67,3 +67,10 @@ async def test_a_verdict_whose_decision_never_comes_is_refused(evaluator: Evalua
         await evaluator.on_verdict(VERDICT, Nth(LAST))
 
     assert (caught.value.code, caught.value.status) == ("completion_not_found", 404)
+
+
+async def test_an_id_that_makes_no_subject_is_not_looked_for_again(evaluator: EvaluatorApp):
+    with pytest.raises(ContractError):
+        await evaluator.on_verdict(
+            FeedbackSubmitted(id="f1", completion_id="chatcmpl-d1\n", score=1.0), Nth()
+        )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 from nats.js.errors import APIError
 
 from localforge.bus import connection
@@ -24,7 +24,12 @@ from localforge.contracts.base import Contract
 from localforge.contracts.live import DeadLetter
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import Durable
-from localforge.errors import DependencyUnavailable, LocalforgeError, RequestRefused
+from localforge.errors import (
+    ContractError,
+    DependencyUnavailable,
+    LocalforgeError,
+    RequestRefused,
+)
 from localforge.telemetry import log
 
 if TYPE_CHECKING:
@@ -209,6 +214,8 @@ class Bus:
             only one.
 
         Raises:
+            ContractError: It can never be sent: it is larger than the broker takes, or the subject
+                is none.
             DependencyUnavailable: No ack within 5 s, or the stream refuses.
         """
         try:
@@ -222,6 +229,8 @@ class Bus:
             if exc.err_code == _MAX_PER_SUBJECT:
                 return False
             raise DependencyUnavailable(f"JetStream refused {subject}: {exc.description}") from exc
+        except _NEVER_SENT as exc:
+            raise ContractError(f"the message for {subject!r} cannot be sent: {exc}") from exc
         except (NatsError, OSError, TimeoutError) as exc:
             raise DependencyUnavailable(f"JetStream did not take {subject}: {exc}") from exc
         return not ack.duplicate
@@ -362,6 +371,7 @@ def _request_of(reply: str) -> str:
 
 
 _REFUSED = "authorization violation"
+_NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
 _MAX_PER_SUBJECT = 10077
 """JetStream: maximum messages per subject exceeded."""
 

@@ -15,7 +15,7 @@ PATH = "/v1/decisions/"
 Fetch = Callable[[str], Awaitable[bytes | None]]
 """Returns the record of a decision id, or None. Raises `DependencyUnavailable`."""
 
-_ID = re.compile(r"^(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9_-]{1,80})$")
+_ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9_-]{1,80})")
 
 
 async def find_decision(fetch: Fetch, given: str) -> DecisionMade | None:
@@ -28,7 +28,7 @@ async def find_decision(fetch: Fetch, given: str) -> DecisionMade | None:
     Raises:
         DependencyUnavailable: The log, or the record in it, cannot be read.
     """
-    found = _ID.match(given)
+    found = _ID.fullmatch(given)
     data = await fetch(found[1]) if found else None
     if data is None:
         return None

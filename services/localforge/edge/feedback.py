@@ -19,8 +19,12 @@ from localforge.request.reading import read
 Publish = Callable[[FeedbackSubmitted], Awaitable[None]]
 """Returns when the verdict is safe. Raises `DependencyUnavailable` when it cannot be made so."""
 
-FeedbackId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-CompletionId = Annotated[str, msgspec.Meta(pattern=r"^(chatcmpl-|cmpl-|msg_)[A-Za-z0-9_-]{1,64}$")]
+_END = r"$(?!\n)"
+"""Python's `$` lets a line feed follow. OpenAPI's patterns are JavaScript's, which has no `\\Z`."""
+FeedbackId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + _END)]
+CompletionId = Annotated[
+    str, msgspec.Meta(pattern=r"^(chatcmpl-|cmpl-|msg_)[A-Za-z0-9_-]{1,64}" + _END)
+]
 """As the API that answered wrote it: chat completion, text completion or message."""
 _API_PREFIX = re.compile(r"^(cmpl-|msg_)")
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]

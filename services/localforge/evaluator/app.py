@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from nats.errors import BadSubjectError
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
@@ -15,7 +16,7 @@ from localforge.contracts.chat import FeedbackSubmitted
 from localforge.contracts.facts import DecisionMade, FeedbackGiven, OutcomeObserved
 from localforge.contracts.live import EvaluateCall
 from localforge.contracts.problems import ContractViolation
-from localforge.errors import DependencyUnavailable, RequestRefused
+from localforge.errors import ContractError, DependencyUnavailable, RequestRefused
 from localforge.evaluator.service import EvaluatorService
 from localforge.hosting import Host
 from localforge.telemetry import log, tracing
@@ -117,6 +118,8 @@ class EvaluatorApp:
             )
         except NotFoundError:
             return None
+        except BadSubjectError as exc:
+            raise ContractError(f"{subject!r} is no subject") from exc
         except (NatsError, OSError, TimeoutError) as exc:
             raise DependencyUnavailable(f"cannot read {subjects.FEEDBACK.name}: {exc}") from exc
         return message.data

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from localforge.bus.durable import Delivery
 from localforge.bus.refusal import refuse
+from localforge.bus.work import REQUEST_ID
 from localforge.config import Config
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatRequested
@@ -24,7 +24,6 @@ from localforge.request.strict import StrictChatRequested
 from localforge.telemetry import log, tracing
 from localforge.trust import Sealer, ZonePolicy, load_private_key
 
-REQUEST_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 BIG_BODY = 128 * 1024
 """Bytes. Below, profiling takes less than a hop to a thread is worth; 15 MB take seconds."""
 STOP_GRACE_S = 10.0
@@ -122,7 +121,7 @@ class ProfilerApp:
 
     async def on_durable(self, request: ChatRequested, delivery: Delivery) -> None:
         """Profile one durable request; a refused one gets the refusal as its result."""
-        if not REQUEST_ID.match(request.id):
+        if not REQUEST_ID.fullmatch(request.id):
             raise ContractError("`id` must be 1 to 64 of A-Z a-z 0-9 _ -; choose another")
         try:
             asked = call_of(request, delivery.accepted_at)

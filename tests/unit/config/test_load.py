@@ -103,6 +103,16 @@ def test_a_json_file_is_read_too(tmp_path: Path):
             "`policy.zones.secret`: expected one of public, internal, confidential, restricted,",
         ),
         ("[[keys]]\nid = 'a b'\nsecret = ''", "`keys[0].id`: expected text of letters, digits,"),
+        ('[[keys]]\nid = "a\\n"\nsecret = ""', "`keys[0].id`: expected text of letters, digits,"),
+        (
+            '[[keys]]\nid = "a"\nsecret = "env:K\\n"',
+            "`keys[0].secret`: expected text as env:NAME or file:/path",
+        ),
+        (BACKEND.replace('"m1"', '"m1\\n"'), "`backends[0].models[0].name`: expected text of"),
+        (
+            '[[keys]]\nid = "a"\nsecret = "env:K"\npreference = "cheap\\n"',
+            "`keys[0].preference`: expected text as quality, balanced",
+        ),
         ("[[keys]]\nid = 'a'", "`keys[0].secret`: it is missing"),
         ("edge = 5", "`edge`: expected a table, got a number"),
         ("[edge", "not valid TOML"),

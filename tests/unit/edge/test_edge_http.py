@@ -79,6 +79,22 @@ def error_of(body: bytes) -> dict:
         (
             "POST",
             "/v1/feedback",
+            rb'{"id":"chatcmpl-1\n","score":1}',
+            400,
+            "invalid_value",
+            "id",
+        ),
+        (
+            "POST",
+            "/v1/feedback",
+            rb'{"id":"chatcmpl-1","score":1,"feedback_id":"f\n"}',
+            400,
+            "invalid_value",
+            "feedback_id",
+        ),
+        (
+            "POST",
+            "/v1/feedback",
             b'{"id":"chatcmpl-1"}',
             400,
             "missing_required_parameter",

@@ -55,6 +55,7 @@ async def test_without_keys_every_decision_may_be_read(http, edge):
     edge.log["01d"] = decided("01d", key_id="mine").encode()
 
     assert (await ask(http, edge, "GET", "/v1/decisions/01d"))[0] == 200
+    assert (await ask(http, edge, "GET", "/v1/decisions/01d%0A"))[0] == 404, "by its very id"
 
 
 @pytest.mark.parametrize(
