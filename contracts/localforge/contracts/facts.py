@@ -272,6 +272,11 @@ class OutcomeObserved(PublicContract, frozen=True, kw_only=True, tag="outcome_ob
     """Prompt tokens that the profiler counted, beside which `usage` is what the backend bills; 0
     when unknown."""
 
+    @property
+    def identity(self) -> str:
+        """What readers know a repetition by: another backend may report one under the same id."""
+        return f"outcome {self.zone}.{self.backend} {self.outcome_id}"
+
 
 class FeedbackGiven(PublicContract, frozen=True, kw_only=True, tag="feedback_given.v1"):
     """A verdict on one answer and all it takes to learn from it. On `lf.feedback.<source>`."""

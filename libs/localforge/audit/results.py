@@ -75,7 +75,7 @@ class Results:
 
     def outcome(self, fact: OutcomeObserved) -> None:
         """Take what one attempt cost; an attempt that failed costs, and delays the answer."""
-        if not self._new(f"o {fact.outcome_id}"):
+        if not self._new(fact.identity):
             return
         result = self._of(fact.decision_id)
         result.attempts.append((fact.model, fact.usage, fact.total_s, fact.cost_usd))
@@ -89,7 +89,7 @@ class Results:
         """
         if fact.source == CHECKS or not (0 <= fact.score <= 1 and 0 < fact.weight <= 1):
             return
-        if self._new(f"f {fact.feedback_id}"):
+        if self._new(f"feedback {fact.feedback_id}"):
             result = self._of(fact.decision_id)
             result.score += fact.weight * fact.score
             result.weight += fact.weight

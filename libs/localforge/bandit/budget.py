@@ -13,7 +13,7 @@ from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import OUTCOME_PREFIX, is_outcome_of
 from localforge.errors import StateError
 
-FORMAT = 1
+FORMAT = 2
 PERIODS = ("hour", "day", "month")
 STATE_NAME = "budgets"
 """Name of its stored state."""
@@ -54,7 +54,7 @@ class Spending:
         known_when = 0 < fact.observed_at < 1e11
         if not fact.key_id or not known_when or not 0 < fact.cost_usd < math.inf:
             return
-        if not self._ids.add(fact.outcome_id):
+        if not self._ids.add(fact.identity):
             return
         kept = self._spent.setdefault(fact.key_id, {})
         for per in PERIODS:

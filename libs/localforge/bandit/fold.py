@@ -134,7 +134,7 @@ class Fold:
     def _take_outcome(self, fact: OutcomeObserved) -> Applied:
         if fact.status != "ok":
             return Applied.NOT_OK
-        if not self.ids.add(f"outcome {fact.zone}.{fact.backend} {fact.outcome_id}"):
+        if not self.ids.add(fact.identity):
             return Applied.DUPLICATE
         self.learner.checked.note_answer(fact.model)
         if fact.cascade is not None and fact.cascade.compared:

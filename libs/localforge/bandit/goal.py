@@ -188,7 +188,7 @@ class GoalController:
         if isinstance(fact, FeedbackGiven):
             if self.on_quality:
                 self._judge(fact)
-        elif self.ids.add(f"outcome {fact.zone}.{fact.backend} {fact.outcome_id}"):
+        elif self.ids.add(fact.identity):
             if self.on_quality:
                 self._count_quality(fact)
             elif 0 <= fact.cost_usd < math.inf:

@@ -5,6 +5,7 @@ import pytest
 
 from localforge.audit.counterfactual import Counterfactual
 from localforge.audit.policies import TargetPolicy
+from localforge.audit.results import Results
 from localforge.bandit import Fold
 from localforge.config import BackendConfig, Config, ModelConfig, Weights
 from localforge.contracts.facts import DecisionMade, FeedbackGiven
@@ -237,6 +238,15 @@ def test_facts_that_come_twice_count_once():
 
     assert report.judged == 100
     assert report.metrics[1].logged.value == pytest.approx(0.001)
+
+
+def test_another_backends_outcome_under_the_same_id_displaces_none():
+    results = Results()
+    true = msgspec.structs.replace(outcome("d1", "dear"), cost_usd=0.25)
+    results.outcome(msgspec.structs.replace(true, zone="cloud", backend="other", cost_usd=0.0))
+    results.outcome(true)
+
+    assert results.cost_usd("d1") == 0.25
 
 
 def test_all_attempts_and_verdicts_of_a_decision_count_together():

@@ -1,5 +1,6 @@
 """A key's budget is a hard limit, known from the outcomes alone."""
 
+import hashlib
 import math
 
 import msgspec
@@ -122,6 +123,14 @@ def test_an_outcome_counts_once_and_nonsense_never():
     assert [spending.spent_usd("team", per, NOW) for per in ("hour", "day", "month")] == [0.25] * 3
 
 
+def test_another_backends_outcome_under_the_same_id_displaces_none():
+    spending = Spending()
+    spending.observe(msgspec.structs.replace(spent(1, 0.25), zone="cloud", backend="other"))
+    spending.observe(spent(1, 0.5))
+
+    assert spending.spent_usd("team", "hour", NOW) == 0.75
+
+
 def test_a_late_outcome_counts_for_the_present_period():
     spending = Spending()
     spending.observe(spent(1, 0.25))
@@ -142,6 +151,13 @@ def test_a_stored_state_goes_on_and_a_damaged_one_is_refused():
     assert (again.sequence, again.spent_usd("team", "hour", NOW)) == (9, 0.25)
     with pytest.raises(StateError, match="damaged"):
         Spending.load(data[:-1])
+
+
+def test_a_state_that_knows_outcomes_by_their_bare_ids_is_refused():
+    state = msgspec.msgpack.encode((1, 7, {}, ()))
+
+    with pytest.raises(StateError, match="format 1"):
+        Spending.load(hashlib.blake2b(state, digest_size=16).digest() + state)
 
 
 def test_a_cascade_whose_calls_do_not_fit_together_is_not_begun():
