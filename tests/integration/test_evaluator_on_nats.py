@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from localforge.bus.durable import Delivery
-from localforge.bus.permissions import ADMIN, ROUTER
+from localforge.bus.permissions import ADMIN, ROUTER, executor_user
 from localforge.config import Config
 from localforge.contracts import subjects
 from localforge.contracts.chat import FeedbackSubmitted
@@ -14,6 +15,7 @@ from localforge.contracts.subjects import FEEDBACK_DURABLE
 from localforge.errors import ContractError, DependencyUnavailable, RequestRefused
 from localforge.evaluator.app import EvaluatorApp, create
 from localforge.hosting import Host
+from tests.routing import outcome
 from tests.support_nats import ProvisionedServer
 from tests.unit.edge.lane import decided
 
@@ -67,6 +69,49 @@ async def test_a_verdict_whose_decision_never_comes_is_refused(evaluator: Evalua
         await evaluator.on_verdict(VERDICT, Nth(LAST))
 
     assert (caught.value.code, caught.value.status) == ("completion_not_found", 404)
+
+
+async def _decided(server: ProvisionedServer, *plan: str) -> None:
+    router = await server.connect(ROUTER)
+    made = decided("d1", chosen=plan[0], plan=plan)
+    await router.jetstream().publish(subjects.decision("d1"), made.encode())
+
+
+async def _reported(server: ProvisionedServer, data: bytes) -> None:
+    """Something on the subject where the cloud's executor tells of an answer as a fallback."""
+    executor = await server.connect(executor_user("cloud", "openai"))
+    subject = subjects.fallback_outcome("cloud", "openai", "d1")
+    await executor.jetstream().publish(subject, data)
+
+
+FALLBACK = msgspec.structs.replace(outcome("d1", "large"), zone="cloud", backend="openai")
+
+
+async def test_a_verdict_on_a_fallback_is_about_the_model_that_answered(
+    evaluator: EvaluatorApp, provisioned_server: ProvisionedServer
+):
+    await _decided(provisioned_server, "small", "large")
+    await _reported(provisioned_server, FALLBACK.encode())
+
+    await evaluator.on_verdict(VERDICT, Nth())
+
+    assert (await _given(provisioned_server)).model == "large"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [msgspec.structs.replace(FALLBACK, zone="local", backend="smollm").encode(), b"{"],
+    ids=["another backend's", "no outcome"],
+)
+async def test_what_an_executor_may_not_report_says_nothing_of_who_answered(
+    evaluator: EvaluatorApp, provisioned_server: ProvisionedServer, data: bytes
+):
+    await _decided(provisioned_server, "small", "large")
+    await _reported(provisioned_server, data)
+
+    await evaluator.on_verdict(VERDICT, Nth())
+
+    assert (await _given(provisioned_server)).model == "small"
 
 
 async def test_an_id_that_makes_no_subject_is_not_looked_for_again(evaluator: EvaluatorApp):

@@ -5,6 +5,8 @@ import msgspec
 from localforge.contracts.base import PublicContract, WireContract
 from localforge.contracts.cards import Capability
 from localforge.contracts.chat import Usage
+from localforge.contracts.problems import ContractViolation
+from localforge.contracts.subjects import is_outcome_of
 from localforge.contracts.trust import Label, Seal
 
 CHECKS = "checks"
@@ -276,6 +278,23 @@ class OutcomeObserved(PublicContract, frozen=True, kw_only=True, tag="outcome_ob
     def identity(self) -> str:
         """What readers know a repetition by: another backend may report one under the same id."""
         return f"outcome {self.zone}.{self.backend} {self.outcome_id}"
+
+
+class ForeignOutcome(ContractViolation):
+    """An outcome of another backend than the one whose subject it came on."""
+
+
+def outcome_on(subject: str, data: bytes) -> OutcomeObserved:
+    """Decode an outcome that came on a subject.
+
+    Raises:
+        ContractViolation: It is none.
+        ForeignOutcome: Nobody who may publish on the subject may report it.
+    """
+    fact = OutcomeObserved.decode(data)
+    if not is_outcome_of(subject, fact.zone, fact.backend):
+        raise ForeignOutcome("OutcomeObserved", "its backend is not the one of its subject")
+    return fact
 
 
 class FeedbackGiven(PublicContract, frozen=True, kw_only=True, tag="feedback_given.v1"):

@@ -7,7 +7,8 @@ is the value of the new rule on what the old one had learned.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from localforge.audit import judgement
 from localforge.audit.judgement import Example, Report, Row
@@ -15,7 +16,7 @@ from localforge.audit.policies import TargetPolicy
 from localforge.audit.results import Results, Tariffs
 from localforge.audit.timeline import WINDOW, Timeline
 from localforge.bandit import Fold
-from localforge.contracts.facts import Candidate, DecisionMade, FeedbackGiven, OutcomeObserved
+from localforge.contracts.facts import Candidate, DecisionMade, FeedbackGiven, outcome_on
 from localforge.contracts.problems import ContractViolation
 from localforge.contracts.subjects import (
     DECISION_PREFIX,
@@ -23,10 +24,10 @@ from localforge.contracts.subjects import (
     OUTCOME_PREFIX,
     SHADOW,
     STATE_IMPORT,
-    is_outcome_of,
 )
 
 EXAMPLES = 10
+F = TypeVar("F")
 
 
 class Counterfactual:
@@ -67,10 +68,10 @@ class Counterfactual:
             if not subject.endswith("." + SHADOW):
                 self._take_decision(sequence, data)
         elif subject.startswith(OUTCOME_PREFIX + "."):
-            self._take_outcome(subject, data)
+            self._take(partial(outcome_on, subject), self._results.outcome, data)
             self._timeline.fact(sequence, subject, data)
         elif subject.startswith(FEEDBACK_PREFIX + "."):
-            self._take(FeedbackGiven, self._results.feedback, data)
+            self._take(FeedbackGiven.decode, self._results.feedback, data)
             self._timeline.fact(sequence, subject, data)
         elif subject == STATE_IMPORT:
             self._timeline.fact(sequence, subject, data)
@@ -96,16 +97,9 @@ class Counterfactual:
             warnings=judgement.warnings(rows, self._results),
         )
 
-    def _take_outcome(self, subject: str, data: bytes) -> None:
-        def keep(fact: OutcomeObserved) -> None:
-            if is_outcome_of(subject, fact.zone, fact.backend):
-                self._results.outcome(fact)
-
-        self._take(OutcomeObserved, keep, data)
-
-    def _take(self, contract: Any, keep: Callable[[Any], None], data: bytes) -> None:
+    def _take(self, decode: Callable[[bytes], F], keep: Callable[[F], None], data: bytes) -> None:
         try:
-            fact = contract.decode(data)
+            fact = decode(data)
         except ContractViolation:
             return  # the fold counts it
         keep(fact)

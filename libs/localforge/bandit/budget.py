@@ -8,9 +8,9 @@ import msgspec
 from localforge.bandit.eligible import Eligibility
 from localforge.bandit.goal import period_of
 from localforge.bandit.ids import RecentIds
-from localforge.contracts.facts import Exclusion, OutcomeObserved
+from localforge.contracts.facts import Exclusion, OutcomeObserved, outcome_on
 from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import OUTCOME_PREFIX, is_outcome_of
+from localforge.contracts.subjects import OUTCOME_PREFIX
 from localforge.errors import StateError
 
 FORMAT = 2
@@ -71,11 +71,9 @@ class Spending:
         self.sequence = sequence
         if subject.startswith(OUTCOME_PREFIX + "."):
             try:
-                fact = OutcomeObserved.decode(data)
+                self.observe(outcome_on(subject, data))
             except ContractViolation:
                 return
-            if is_outcome_of(subject, fact.zone, fact.backend):
-                self.observe(fact)
 
     def dump(self) -> bytes:
         """Return the state as bytes, with a checksum."""

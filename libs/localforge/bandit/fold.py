@@ -1,6 +1,8 @@
 """Learner state as a fold of the feedback stream: same stream, same state, same hash."""
 
 import enum
+from collections.abc import Callable
+from functools import partial
 
 from localforge.bandit.cascade import Credit
 from localforge.bandit.ids import RecentIds
@@ -9,14 +11,16 @@ from localforge.bandit.learner import Learner
 from localforge.bandit.ridge import Vector
 from localforge.bandit.shipped import ShippedPrior
 from localforge.bandit.state import canonical_parts, hash_parts
-from localforge.contracts.facts import CHECKS, FeedbackGiven, OutcomeObserved, StateImported
-from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import (
-    FEEDBACK_PREFIX,
-    OUTCOME_PREFIX,
-    STATE_IMPORT,
-    is_outcome_of,
+from localforge.contracts.facts import (
+    CHECKS,
+    FeedbackGiven,
+    ForeignOutcome,
+    OutcomeObserved,
+    StateImported,
+    outcome_on,
 )
+from localforge.contracts.problems import ContractViolation
+from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX, STATE_IMPORT
 from localforge.errors import StateError
 from localforge.scoring.verdict import FAILED_BELOW
 
@@ -78,25 +82,23 @@ class Fold:
         Raises:
             ValueError: The subject is none of `FACT_SUBJECTS`.
         """
-        contract: type[OutcomeObserved | FeedbackGiven | StateImported]
+        decode: Callable[[bytes], OutcomeObserved | FeedbackGiven | StateImported]
         if subject.startswith(OUTCOME_PREFIX + "."):
-            contract = OutcomeObserved
+            decode = partial(outcome_on, subject)
         elif subject.startswith(FEEDBACK_PREFIX + "."):
-            contract = FeedbackGiven
+            decode = FeedbackGiven.decode
         elif subject == STATE_IMPORT:
-            contract = StateImported
+            decode = StateImported.decode
         else:
             raise ValueError(f"subject {subject} carries no fact to learn from")
         if sequence <= self.sequence:
             return Applied.BEHIND
         try:
-            fact = contract.decode(data)
+            fact = decode(data)
+        except ForeignOutcome:
+            return self._read(sequence, Applied.FOREIGN)
         except ContractViolation:
             return self._read(sequence, Applied.UNDECODABLE)
-        if isinstance(fact, OutcomeObserved) and not is_outcome_of(
-            subject, fact.zone, fact.backend
-        ):
-            return self._read(sequence, Applied.FOREIGN)
         return self.apply(sequence, fact)
 
     def apply(

@@ -31,9 +31,10 @@ from localforge.contracts.facts import (
     FeedbackGiven,
     Forecast,
     OutcomeObserved,
+    outcome_on,
 )
 from localforge.contracts.problems import ContractViolation
-from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX, is_outcome_of
+from localforge.contracts.subjects import FEEDBACK_PREFIX, OUTCOME_PREFIX
 
 HORIZON = 1000.0
 """Answers over which a deviation is paid back, in the long run; a tenth at first."""
@@ -201,9 +202,7 @@ class GoalController:
         self.sequence = sequence
         try:
             if subject.startswith(OUTCOME_PREFIX + "."):
-                fact = OutcomeObserved.decode(data)
-                if is_outcome_of(subject, fact.zone, fact.backend):
-                    self.observe(fact)
+                self.observe(outcome_on(subject, data))
             elif self.on_quality and subject.startswith(FEEDBACK_PREFIX + "."):
                 self.observe(FeedbackGiven.decode(data))
         except ContractViolation:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import NamedTuple
 
 from nats.errors import BadSubjectError
 from nats.errors import Error as NatsError
@@ -13,7 +14,7 @@ from localforge.bus.pull import Pulled, Puller
 from localforge.config import Config
 from localforge.contracts import subjects
 from localforge.contracts.chat import FeedbackSubmitted
-from localforge.contracts.facts import DecisionMade, FeedbackGiven, OutcomeObserved
+from localforge.contracts.facts import DecisionMade, FeedbackGiven, OutcomeObserved, outcome_on
 from localforge.contracts.live import EvaluateCall
 from localforge.contracts.problems import ContractViolation
 from localforge.errors import ContractError, DependencyUnavailable, RequestRefused
@@ -28,6 +29,13 @@ COMPLETION_PREFIX = "chatcmpl-"
 PATIENT_DELIVERIES = subjects.FEEDBACK_DURABLE.max_deliver - 1
 """Of a verdict before its decision, in two and a half minutes. The edge, which refuses ids that
 nobody knows, has accepted it: facts are delayed. One is left in case the dead letter fails."""
+
+
+class _Fact(NamedTuple):
+    """A message of the stream of facts."""
+
+    subject: str
+    data: bytes
 
 
 def create(host: Host) -> "EvaluatorApp":
@@ -86,8 +94,8 @@ class EvaluatorApp:
     async def on_verdict(self, submitted: FeedbackSubmitted, delivery: Delivery) -> None:
         """Join one verdict with its decision; acked when the stream has the result."""
         decision_id = submitted.completion_id.removeprefix(COMPLETION_PREFIX)
-        record = await self._find(subjects.decision(decision_id))
-        if record is None:
+        decided = await self._find(subjects.decision(decision_id))
+        if decided is None:
             if delivery.number < PATIENT_DELIVERIES:
                 raise DependencyUnavailable("the decision is not in the stream yet")
             raise RequestRefused(
@@ -95,11 +103,10 @@ class EvaluatorApp:
                 code="completion_not_found",
                 status=404,
             )
-        fallback = await self._find(subjects.fallback_outcome("*", "*", decision_id))
-        answered = OutcomeObserved.decode(fallback) if fallback else None
+        answered = await self._find_fallback(decision_id)
         given = self._service.user_feedback(
             submitted,
-            DecisionMade.decode(record),
+            DecisionMade.decode(decided.data),
             time.time(),
             answered_by=answered.model if answered else "",
             cascade=answered.cascade if answered else None,
@@ -110,7 +117,19 @@ class EvaluatorApp:
             message_id=f"{given.feedback_id}.{delivery.stamp}",
         )
 
-    async def _find(self, subject: str) -> bytes | None:
+    async def _find_fallback(self, decision_id: str) -> OutcomeObserved | None:
+        """Return what another model's answer in the chosen one's place came to, if one gave it."""
+        found = await self._find(subjects.fallback_outcome("*", "*", decision_id))
+        if found is None:
+            return None
+        try:
+            return outcome_on(found.subject, found.data)
+        except ContractViolation as exc:
+            # An executor may write what it likes on its subject.
+            _log.warning("not_a_message", subject=found.subject, reason=str(exc))
+            return None
+
+    async def _find(self, subject: str) -> _Fact | None:
         """Return the last fact on a subject, wildcards allowed; None when there is none."""
         try:
             message = await self._bus.client.jetstream().get_msg(
@@ -122,7 +141,7 @@ class EvaluatorApp:
             raise ContractError(f"{subject!r} is no subject") from exc
         except (NatsError, OSError, TimeoutError) as exc:
             raise DependencyUnavailable(f"cannot read {subjects.FEEDBACK.name}: {exc}") from exc
-        return message.data
+        return _Fact(message.subject or "", message.data or b"")
 
     async def _ensure_stream(self) -> None:
         """Make the stream anew that a restarted broker has forgotten; it is in memory."""

@@ -147,8 +147,9 @@ def test_a_stored_state_goes_on_and_a_damaged_one_is_refused():
     again.apply_bytes(7, "lf.outcome.local.priced-backend", spent(2, 9.0).encode())
     again.apply_bytes(8, "lf.outcome.local.priced-backend", spent(1, 0.25).encode())
     again.apply_bytes(9, "lf.outcome.local.priced-backend", b"{")
+    again.apply_bytes(10, "lf.outcome.cloud.other", spent(3, 9.0).encode())
 
-    assert (again.sequence, again.spent_usd("team", "hour", NOW)) == (9, 0.25)
+    assert (again.sequence, again.spent_usd("team", "hour", NOW)) == (10, 0.25)
     with pytest.raises(StateError, match="damaged"):
         Spending.load(data[:-1])
 
