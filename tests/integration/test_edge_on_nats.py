@@ -10,10 +10,10 @@ import pytest
 from localforge.bus.bus import Bus
 from localforge.bus.connection import settle
 from localforge.bus.permissions import ADMIN, APP, PROFILER, ROUTER, permissions
-from localforge.config import Config, EdgeConfig, RedisConfig
+from localforge.config import Config, EdgeConfig, KeyConfig, RedisConfig
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted, ChatRequested, FeedbackSubmitted
-from localforge.contracts.live import CancelCall, ChatCall, Completed, Delta, Summary
+from localforge.contracts.live import CancelCall, ChatCall, Completed, Delta, FactsDelayed, Summary
 from localforge.edge.app import Edge, create
 from localforge.embedded import start_nats
 from localforge.errors import ConfigError
@@ -165,6 +165,56 @@ async def test_feedback_is_in_the_stream_when_it_is_accepted(edge, http, provisi
     assert info.state.messages == 1, "the same feedback id is stored once"
     assert stored.data is not None
     assert FeedbackSubmitted.decode(stored.data).completion_id == "chatcmpl-01"
+
+
+async def test_a_feedback_id_is_its_completions_own_and_nobody_else_can_take_it(
+    edge, http, provisioned_server
+):
+    router = await provisioned_server.connect(ROUTER)
+    for decision_id in ("01", "02"):
+        record = decided(decision_id).encode()
+        await router.jetstream().publish(subjects.decision(decision_id), record)
+    app = await provisioned_server.connect(APP)
+    await app.jetstream().publish(
+        subjects.REQUEST_CHAT, b"first", headers={"Nats-Msg-Id": "feedback-1"}
+    )
+    for decision_id in ("01", "02"):
+        verdict = {"completion_id": f"chatcmpl-{decision_id}", "score": 1, "feedback_id": "1"}
+        async with http.post(f"{edge.url}/v1/feedback", json=verdict) as response:
+            assert response.status == 202
+
+    admin = await provisioned_server.connect(ADMIN)
+    info = await admin.jetstream().stream_info(
+        subjects.REQUESTS.name, subjects_filter=subjects.REQUEST_FEEDBACK
+    )
+    assert info.state.subjects == {subjects.REQUEST_FEEDBACK: 2}
+
+
+async def test_another_keys_verdict_under_the_same_id_displaces_none(http, provisioned_server):
+    keys = tuple(KeyConfig(id=name, secret=f"env:{name}") for name in ("mine", "theirs"))
+    with_keys = msgspec.structs.replace(config(provisioned_server), keys=keys)
+    host = Host(with_keys, {"mine": "m", "theirs": "t"})
+    edge = create(host)
+    await edge.start()
+    # While decisions are not written, nobody knows whose completion it is.
+    router = await provisioned_server.connect(ROUTER)
+    delayed = FactsDelayed(service=ROUTER, pending=1, dropped=0)
+    await router.publish(subjects.status(ROUTER), delayed.encode())
+    verdict = {"completion_id": "chatcmpl-01", "score": 1, "feedback_id": "1"}
+
+    async def judge(secret: str) -> bool:
+        headers = {"x-api-key": secret}
+        async with http.post(f"{edge.url}/v1/feedback", json=verdict, headers=headers) as response:
+            return response.status == 202
+
+    await wait_until(lambda: judge("t"), description="verdicts are taken on trust")
+    accepted = await judge("m")
+    await edge.stop()
+    await host.close()
+
+    admin = await provisioned_server.connect(ADMIN)
+    stored = (await admin.jetstream().stream_info(subjects.REQUESTS.name)).state.messages
+    assert (accepted, stored) == (True, 2)
 
 
 async def test_readiness_tells_losses_apart(edge, http, lane, provisioned_server):
