@@ -179,5 +179,8 @@ class Admission:
 
     def _new(self, model: str, now: float) -> Limit:
         if len(self._limits) >= MAX_MODELS:
+            # Misspelt names would keep the room for ever.
+            self._limits = {name: limit for name, limit in self._limits.items() if limit.in_flight}
+        if len(self._limits) >= MAX_MODELS:
             model = OTHERS
         return self._limits.setdefault(model, Limit(self, now))

@@ -141,6 +141,21 @@ async def test_an_overloaded_model_takes_nothing_from_the_others():
     assert len(_fill(admission, "fast")) == 1000 - LEAST
 
 
+async def test_names_that_nothing_is_under_way_for_keep_no_room_from_others():
+    admission = Admission(most=1000, target_s=TARGET_S)
+    at = _now() + 10
+    working = admission.enter("working", _now())
+    for index in range(2 * MAX_MODELS):
+        await _answered(admission.enter(f"misspelt-{index}", _now()), at, 0.0)
+    for model in ("slow", "working"):
+        _refused(admission.enter(model, _now()), at)
+    working.leave(at)
+
+    assert len(_fill(admission, "slow")) == len(_fill(admission, "working")) == LEAST
+    assert len(_fill(admission, "fast")) == 1000 - 2 * LEAST
+    assert len(admission._limits) <= MAX_MODELS
+
+
 async def test_any_number_of_names_takes_bounded_memory():
     admission = Admission(most=10_000, target_s=TARGET_S)
     for index in range(2 * MAX_MODELS):
