@@ -67,19 +67,22 @@ def test_an_account_imports_nothing_that_its_user_may_not_use(backends: list[tup
 
 
 @given(_backends)
-def test_content_for_one_backend_passes_into_its_account_only(backends: list[tuple[str, str]]):
+def test_content_for_one_backend_passes_into_its_account_from_all_others_and_nowhere_else(
+    backends: list[tuple[str, str]],
+):
     accounts = accounts_of(permissions(backends))
+    givers = {SITE, *(f"executor-{z}-{b}" for z, b in backends if z != "local")}
 
     for zone, backend in backends:
         subject = subjects.execute(zone, backend)
-        takers = {
-            name
+        passages = {
+            (import_.account, name)
             for name, account in accounts.items()
             for import_ in account.imports
             if import_.subject == subject
         }
         own = SITE if zone == "local" else f"executor-{zone}-{backend}"
-        assert takers <= {own}
+        assert passages == {(giver, own) for giver in givers - {own}}
 
 
 def test_several_answers_come_to_a_pull_and_a_late_one_to_a_live_request():
