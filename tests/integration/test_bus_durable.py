@@ -14,8 +14,9 @@ from localforge.bus.connection import settle
 from localforge.bus.durable import Delivery
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted, ChatRequested
+from localforge.contracts.facts import DecisionMade
 from localforge.contracts.live import DeadLetter
-from localforge.contracts.subjects import PROFILER_DURABLE, Durable
+from localforge.contracts.subjects import PROFILER_DURABLE, ROUTER_DURABLE, Durable
 from localforge.embedded.nats_conf import MAX_PAYLOAD_BYTES
 from localforge.errors import (
     ContractError,
@@ -26,6 +27,7 @@ from localforge.errors import (
 )
 from tests.support import wait_until
 from tests.support_nats import ProvisionedServer
+from tests.unit.edge.lane import decided
 
 Handler = Callable[[ChatRequested, Delivery], Awaitable[None]]
 
@@ -317,6 +319,33 @@ async def test_handlers_run_side_by_side(lane: Lane):
     await lane.emptied()
 
     assert {number for numbers in lane.deliveries.values() for number in numbers} == {1}
+
+
+async def test_what_a_handler_records_while_the_bus_closes_is_published(
+    provisioned_server: ProvisionedServer,
+):
+    bus, begun, finish = Bus(provisioned_server.config, "router"), asyncio.Event(), asyncio.Event()
+    admin = await provisioned_server.connect("admin")
+
+    async def handler(request: ChatRequested, delivery: Delivery) -> None:
+        begun.set()
+        await finish.wait()
+        bus.facts.record(subjects.decision(request.id), decided(request.id))
+
+    await bus.connect()
+    bus.on_durable(ROUTER_DURABLE, ChatRequested, handler)
+    await bus.start()
+    await admin.jetstream().publish(subjects.WORK_ROUTE, _request("r1").encode())
+    await begun.wait()
+
+    closing = asyncio.create_task(bus.close())
+    await settle(admin)
+    finish.set()
+    await closing
+
+    assert bus.facts.pending == 0
+    stored = await admin.jetstream().get_last_msg(subjects.FEEDBACK.name, subjects.decision("r1"))
+    assert DecisionMade.decode(stored.data or b"").decision_id == "r1"
 
 
 async def test_a_message_id_is_taken_once(provisioned_server: ProvisionedServer):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from localforge.bus.bus import Bus
+from localforge.bus.durable import Delivery
 from localforge.bus.refusal import refuse
 from localforge.contracts import subjects
 from localforge.contracts.chat import ChatCompleted
@@ -216,15 +217,40 @@ async def test_a_bus_says_whether_it_is_connected(provisioned_server: Provisione
 async def test_a_bus_that_closes_without_a_broker_reconnects_no_more(
     provisioned_server: ProvisionedServer,
 ):
-    bus = Bus(provisioned_server.config, "edge")
+    bus = Bus(provisioned_server.config, "profiler")
     await bus.connect()
+    await bus.on_live(subjects.PROFILE, ChatCall, _ignore, queue="profiler")
+    bus.on_durable(subjects.PROFILER_DURABLE, ChatCall, _ignore_durable)
+    await bus.start()
     await provisioned_server.close()  # whose own clients reconnect too
     await provisioned_server.supervisor.remove("nats")
     await wait_until(_reconnecting, description="the reconnecting")
 
-    await bus.close()
+    async with asyncio.timeout(2):
+        await bus.close()
 
     assert (bus.client.is_closed, _reconnecting()) == (True, [])
+
+
+async def test_a_bus_that_closes_leaves_its_subjects_before_anything_else(users: Users):
+    local: dict[str, Any] = {}
+    router = await users.bus("router", local)
+    await router.on_live(subjects.ROUTE, ChatCall, _ignore, queue="router")
+
+    closing = asyncio.create_task(router.close())
+    await asyncio.sleep(0)
+    left = dict(local)
+    await closing
+
+    assert left == {}
+
+
+def _ignore(call: ChatCall, reply: str) -> None:
+    return
+
+
+async def _ignore_durable(call: ChatCall, delivery: Delivery) -> None:
+    return
 
 
 def _reconnecting() -> list[str]:

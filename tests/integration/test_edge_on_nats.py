@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import msgspec
 import pytest
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from localforge.bus.bus import Bus
 from localforge.bus.connection import settle
@@ -272,6 +274,41 @@ async def test_a_nats_application_can_ask_and_wait(edge, lane, provisioned_serve
     result = ChatCompleted.decode(reply.data)
     assert (result.id, result.status, result.model) == ("job-1", 200, "tiny")
     assert bytes(result.response) == b'{"ok":true}'
+
+
+async def test_an_edge_that_stops_answers_what_it_has_and_takes_no_more(provisioned_server):
+    host = Host(config(provisioned_server), {})
+    edge = create(host)
+    await edge.start()
+    profiler = Bus(provisioned_server.config, PROFILER)
+    await profiler.connect()
+    calls: list[tuple[ChatCall, str]] = []
+    await profiler.on_live(subjects.PROFILE, ChatCall, lambda *call: calls.append(call))
+    app = await provisioned_server.connect(APP)
+    asked = ChatRequested(id="job-1", request=msgspec.Raw(msgspec.json.encode(CHAT))).encode()
+    first = asyncio.create_task(app.request(subjects.LIVE_CHAT, asked, timeout=20))
+    await wait_until(lambda: calls, description="the first request")
+    stopping = asyncio.create_task(edge.stop())
+
+    async def is_left() -> bool:
+        try:
+            await app.request(subjects.LIVE_CHAT, asked, timeout=0.5)
+        except NoRespondersError:
+            return True
+        except NatsTimeoutError:
+            return False
+        return False
+
+    await wait_until(is_left, timeout=5, description="nobody takes live requests")
+    for call, reply in calls:
+        summary = Summary(decision_id=call.request_id, model="tiny", zone="local")
+        profiler.publish(reply, Completed(request_id=call.request_id, summary=summary, body=b"{}"))
+    result = ChatCompleted.decode((await first).data)
+    await stopping
+    await host.close()
+    await profiler.close()
+
+    assert (result.id, result.status) == ("job-1", 200)
 
 
 async def test_a_message_with_an_unknown_member_is_answered_with_an_error(

@@ -46,6 +46,8 @@ LocalHops = dict[str, LiveHandler]
 PUBLISH_TIMEOUT_S = 5.0
 RECONNECT_GRACE_S = 5.0
 """In which everybody who was connected has come back to a broker that was away."""
+LEAVE_S = 2.0
+"""For the broker to say that no more comes; a silent one holds up nobody's stop for longer."""
 UNSERVED = ".unserved."
 
 
@@ -125,15 +127,17 @@ class Bus:
             await self._broker.start()
 
     async def close(self) -> None:
-        """Stop the consumers, flush the facts, disconnect."""
+        """Take nothing more, flush the facts, disconnect."""
         if self._client is None:
             return
+        # Handlers record facts to their end.
+        await self.leave(*self._live)
+        await self.finish_durable()
         await self.facts.close()
         self._closing = True
-        # A drain needs the broker; without it there is nobody to say goodbye to. uvloop raises a
-        # RuntimeError where nats-py writes to a connection that is gone.
-        with suppress(NatsError, OSError, TimeoutError, RuntimeError):
-            await (self._broker.stop() if self._broker else self._client.drain())
+        # A drain needs the broker; without it there is nobody to say goodbye to.
+        with suppress(*_AWAY):
+            await self._client.drain()
         await connection.end(self._client)
 
     def forward(
@@ -279,12 +283,18 @@ class Bus:
 
     async def leave(self, *subjects_: str) -> None:
         """Take no more from these live subjects; what has arrived is handed to its handler."""
+        leaving = []
         for subject in subjects_:
             self._local.pop(subject, None)
             subscription = self._live.pop(subject, None)
             if subscription is not None:
-                with suppress(NatsError, OSError, TimeoutError):
-                    await self._wire.leave(subscription)
+                leaving.append(asyncio.create_task(self._leave(subscription)))
+        if leaving:
+            await asyncio.wait(leaving, timeout=LEAVE_S)
+
+    async def _leave(self, subscription: Subscription) -> None:
+        with suppress(*_AWAY):
+            await self._wire.leave(subscription)
 
     async def subscribe(self, subject: str, callback: Callable[[str, bytes, bool], None]) -> None:
         """Take raw messages: subject, data, and whether it says that nobody serves a subject."""
@@ -323,7 +333,7 @@ class Bus:
     async def finish_durable(self) -> None:
         """Take no more from the durable consumers, and wait for the handlers at work."""
         subscribers = self._broker.subscribers if self._broker else ()
-        with suppress(NatsError, OSError, TimeoutError):
+        with suppress(*_AWAY):
             await asyncio.gather(*(each.stop() for each in subscribers))
 
     async def bury(self, subject: str, letter: DeadLetter, message_id: str) -> None:
@@ -370,6 +380,8 @@ def _request_of(reply: str) -> str:
     return inbox.rpartition(".")[2] if inbox.startswith(f"{subjects.INBOX_PREFIX}.") else ""
 
 
+_AWAY = (NatsError, OSError, TimeoutError, RuntimeError)
+"""Raised without a broker; a RuntimeError by uvloop, where nats-py writes to a lost connection."""
 _REFUSED = "authorization violation"
 _NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
 _MAX_PER_SUBJECT = 10077

@@ -136,7 +136,7 @@ class Edge:
         try:
             await self._start()
         except BaseException:
-            await self._running.aclose()
+            await self.stop()
             raise
 
     async def _start(self) -> None:
@@ -193,6 +193,8 @@ class Edge:
 
     async def stop(self) -> None:
         """Stop accepting, finish what is in flight, disconnect."""
+        # Whoever asks from now on is for another edge to answer.
+        await self._bus.leave(subjects.LIVE_CHAT)
         await self._running.aclose()
 
     async def reload(self, config: Config) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from localforge.contracts.chat import ApiError
 from localforge.edge.body import encode
-from localforge.errors import LocalforgeError, RequestRefused
+from localforge.errors import DependencyUnavailable, LocalforgeError, RequestRefused
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -271,6 +271,14 @@ def uncancel() -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
+
+
+def shutting_down() -> DependencyUnavailable:
+    """Return what a request is told that outlives the grace time of a shutdown."""
+    return DependencyUnavailable(
+        "LocalForge is shutting down and did not finish this request; send it again",
+        code="shutting_down",
+    )
 
 
 def _too_large(limit: int) -> RequestRefused:

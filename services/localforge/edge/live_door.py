@@ -11,6 +11,7 @@ import msgspec
 from localforge.contracts.chat import ApiError, ChatCompleted, ChatRequested
 from localforge.contracts.live import AnyFrame, Completed, Failed
 from localforge.contracts.problems import ContractViolation
+from localforge.edge.asgi import shutting_down
 from localforge.edge.options import (
     CASCADE_HEADER,
     DEADLINE_HEADER,
@@ -69,17 +70,24 @@ class LiveDoor:
         self._send(reply, self._refusal("", error.status, error.as_api_error()))
 
     async def close(self, grace_s: float) -> None:
-        """Finish what is in flight, for at most `grace_s` seconds."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-        for task in self._tasks:
+        """Finish what is in flight, for at most `grace_s` seconds; tell the others to ask again."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in late:
             task.cancel()
+        if late:
+            await asyncio.wait(late)
 
     async def _serve(self, request: ChatRequested, reply: str) -> None:
         try:
             result = await self._result(request)
         except LocalforgeError as exc:
             result = self._refusal(request.id, exc.status, exc.as_api_error())
+        except asyncio.CancelledError:
+            # The end of the grace time of a shutdown.
+            error = shutting_down()
+            result = self._refusal(request.id, error.status, error.as_api_error())
         self._send(reply, result)
 
     def _send(self, reply: str, result: ChatCompleted) -> None:

@@ -17,10 +17,11 @@ from localforge.edge.asgi import (
     Message,
     Receive,
     Send,
+    shutting_down,
     uncancel,
 )
 from localforge.edge.options import refuse_unknown
-from localforge.errors import DependencyUnavailable, LocalforgeError, RequestRefused
+from localforge.errors import LocalforgeError, RequestRefused
 from localforge.telemetry import log, metrics
 
 _log = log.get("edge")
@@ -177,12 +178,7 @@ class EdgeApp:
         except asyncio.CancelledError:
             # Only the end of the grace time of a shutdown cancels a request.
             uncancel()
-            await request.refuse(
-                DependencyUnavailable(
-                    "LocalForge is shutting down and did not finish this request; send it again",
-                    code="shutting_down",
-                )
-            )
+            await request.refuse(shutting_down())
         except Exception:  # noqa: BLE001  # the last boundary: a bug still gets its client an answer
             _log.exception("request_failed", request_id=request.id, route=resource.path)
             await request.refuse(LocalforgeError("LocalForge failed on this request; see its log"))

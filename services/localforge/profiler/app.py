@@ -71,12 +71,16 @@ class ProfilerApp:
         await self._bus.start()
 
     async def stop(self) -> None:
-        """Let big requests finish within a grace time, then disconnect."""
+        """Take nothing new, let big requests finish within a grace time, then disconnect."""
+        await self._bus.leave(subjects.PROFILE)
+        await asyncio.gather(self._bus.finish_durable(), self._finish_big())
+        await self._bus.close()
+
+    async def _finish_big(self) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_GRACE_S)
         for task in self._tasks:
             task.cancel()
-        await self._bus.close()
 
     async def reload(self, config: Config) -> None:
         """Take the changed policy and zones."""

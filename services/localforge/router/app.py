@@ -75,7 +75,9 @@ class RouterApp:
         await self._bus.start()
 
     async def stop(self) -> None:
-        """Store the state and disconnect."""
+        """Take nothing new, store the state and disconnect."""
+        await self._bus.leave(subjects.ROUTE)
+        await self._bus.finish_durable()
         await self._tail.stop()
         await self._checkpoints.write(self._fold, self._companions.dump())
         await self._bus.close()

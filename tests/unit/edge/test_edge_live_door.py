@@ -167,12 +167,15 @@ async def test_an_answer_that_cannot_be_sent_ends_quietly(door, lane, replies):
     assert lane.service.in_flight == 0
 
 
-async def test_closing_gives_up_what_outlives_the_grace_time(door, lane):
+async def test_closing_gives_up_what_outlives_the_grace_time_and_says_so(door, lane, replies):
     lane.script = silent
     door.on_request(request(), "_INBOX.1")
     await wait_until(lambda: lane.sent, description="the dispatch")
 
     await door.close(0.01)
 
-    await wait_until(lambda: lane.cancelled, description="the cancel")
+    [(reply, result)] = replies.sent
+    assert (reply, result.id, result.status) == ("_INBOX.1", "job-1", 503)
+    assert result.error.code == "shutting_down"
+    assert lane.cancelled == [lane.sent[0].request_id]
     assert lane.service.in_flight == 0

@@ -25,6 +25,12 @@ class FakeBus:
     def publish(self, subject, message):
         self.sent.append(message)
 
+    async def leave(self, *subjects):
+        self.sent.append("left")
+
+    async def finish_durable(self):
+        pass
+
     async def close(self):
         self.sent.append("closed")
 
@@ -66,9 +72,10 @@ async def test_a_wrong_big_request_is_refused(app, bus):
     assert bus.sent[0].status == 400
 
 
-async def test_stopping_lets_a_big_request_finish(app, bus):
+async def test_stopping_takes_no_more_and_lets_a_big_request_finish(app, bus):
     app.on_live(call_of("big", 2 * BIG_BODY), "inbox")
     await app.stop()
 
-    assert isinstance(bus.sent[0], RouteCall)
-    assert bus.sent[1] == "closed"
+    assert bus.sent[0] == "left"
+    assert isinstance(bus.sent[1], RouteCall)
+    assert bus.sent[2] == "closed"
