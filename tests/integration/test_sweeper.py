@@ -12,12 +12,15 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from localforge.bus.provision import ensure_consumer
 from localforge.config import BackendConfig, Config, ModelConfig, RedisConfig
+from localforge.config.sections import RouterConfig
 from localforge.contracts import subjects
+from localforge.contracts.cards import ReplicaState
 from localforge.contracts.chat import ChatCompleted, ChatRequested
 from localforge.contracts.live import ChatCall, DeadLetter, ExecuteCall, Lane, Target
 from localforge.contracts.trust import Label, Seal
 from localforge.embedded import DataDir, start_redis
 from localforge.hosting import Host
+from localforge.registry import RegistryStore
 from localforge.sweeper.app import SETTLED_S, SweeperApp
 from localforge.sweeper.service import ORPHAN_S
 from tests.support import wait_until
@@ -105,6 +108,42 @@ async def test_work_for_a_removed_backend_is_handed_on_or_ends(
     assert await _left(admin) == {stays: 1}
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (502, "backend_removed")
+
+
+async def test_how_long_a_silent_executor_counts_follows_a_reload(
+    provisioned_server: ProvisionedServer, tmp_path: Path
+):
+    redis = RedisConfig(
+        url=await start_redis(provisioned_server.supervisor, DataDir(tmp_path / "redis"))
+    )
+    config = Config(
+        nats=provisioned_server.config, redis=redis, router=RouterConfig(heartbeat_timeout_s=600)
+    )
+    host = Host(config, {})
+    app, store = SweeperApp(host, sweep_s=3600), RegistryStore(redis)
+    await app.start()
+    registry = await host.registry()
+    beat = ReplicaState(replica="r", backend="elsewhere", zone="local", sent_at=time.time())
+    await store.beat(beat)
+    await wait_until(lambda: registry.snapshot.replicas, description="the heartbeat is read")
+    admin = await provisioned_server.connect("admin")
+    subject = subjects.work_execute("local", "elsewhere")
+    await admin.jetstream().publish(subject, _work("r1", "elsewhere").encode())
+    now = time.time() + SETTLED_S + 1
+    await app.sweep(now)
+    await app.sweep(now + ORPHAN_S)
+    before = await _left(admin)
+
+    shorter = RouterConfig(heartbeat_timeout_s=0.001)
+    host.reload(msgspec.structs.replace(config, router=shorter))
+    await app.sweep(now)
+    await app.sweep(now + ORPHAN_S)
+    after = await _left(admin)
+    await app.stop()
+    await store.close()
+    await host.close()
+
+    assert (before, after) == ({subject: 1}, {})
 
 
 async def test_work_past_its_deadline_ends_in_a_result_in_every_stage(

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import uvloop
 
@@ -52,7 +52,7 @@ class Host:
     """What the services of one process share.
 
     Attributes:
-        config: The configuration at start.
+        config: As last read; what a reload does not take is in force as it was at the start.
         environment: Read once; secrets are resolved from it.
         backend: Which backend the executor of this process serves; None without an executor.
         local: Live subjects served in this process.
@@ -86,7 +86,8 @@ class Host:
         return self._view
 
     def reload(self, config: Config) -> None:
-        """Take a changed configuration for what is shared."""
+        """Take a changed configuration for what is shared, and for who looks here."""
+        self.config = config
         if self._view:
             self._view.configure(config.backends)
 
@@ -135,18 +136,11 @@ def _backend(config: Config, name: str) -> BackendConfig:
 
 async def _serve(names: Sequence[str], host: Host, reread: Callable[[], Config]) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, hangup = asyncio.Event(), asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     started: list[Service] = []
-    tasks: set[asyncio.Task[Any]] = set()
-
-    def on_hangup() -> None:
-        task = loop.create_task(_reload(started, reread, host))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     telemetry = host.config.telemetry
     shared = AsyncExitStack()
     try:
@@ -162,13 +156,32 @@ async def _serve(names: Sequence[str], host: Host, reread: Callable[[], Config])
         settle_memory()
         gc.set_threshold(*GC_THRESHOLD)
         notify_ready()
+        reloading = loop.create_task(_reload_when_told(hangup, started, reread, host))
         await stop.wait()
+        reloading.cancel()
     finally:
         for service in reversed(started):
-            await service.stop()
+            await _stop(service)
         await host.close()
         await shared.aclose()
         tracing.shutdown()
+
+
+async def _stop(service: Service) -> None:
+    try:
+        await service.stop()
+    except Exception:  # noqa: BLE001  # the others have work to finish and facts to flush
+        _log.exception("stop_failed", part=type(service).__name__)
+
+
+async def _reload_when_told(
+    hangup: asyncio.Event, services: Sequence[Service], reread: Callable[[], Config], host: Host
+) -> None:
+    """Reload one after the other, so that the configuration that was read last stays in force."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await _reload(services, reread, host)
 
 
 async def _reload(services: Sequence[Service], reread: Callable[[], Config], host: Host) -> None:
@@ -178,14 +191,25 @@ async def _reload(services: Sequence[Service], reread: Callable[[], Config], hos
     except ConfigError as exc:
         problems.append(exc.message)
         _log.error("reload_refused", reason=exc.message)
+    except Exception as exc:  # noqa: BLE001  # whoever asked is told, and may ask again
+        problems.append(_failed("reading the configuration", exc))
+        _log.exception("reload_failed")
     else:
         host.reload(config)
         for service in services:
+            part = type(service).__name__
+            # What could not be taken over is left out; everything else is in force.
             try:
                 await service.reload(config)
             except LocalforgeError as exc:
-                # What could not be taken over is left out; everything else is in force.
                 problems.append(exc.message)
-                _log.error("reload_incomplete", part=type(service).__name__, reason=exc.message)
+                _log.error("reload_incomplete", part=part, reason=exc.message)
+            except Exception as exc:  # noqa: BLE001  # the others take it, and whoever asked is told
+                problems.append(_failed(part, exc))
+                _log.exception("reload_failed", part=part)
         _log.info("reloaded", problems=len(problems))
     report_to_starter(problems, host.environment)
+
+
+def _failed(part: str, exc: Exception) -> str:
+    return f"{part} failed with {type(exc).__name__}; see the log"
