@@ -83,14 +83,31 @@ class RouterApp:
         await self._bus.close()
 
     async def reload(self, config: Config) -> None:
-        """Take changed preferences, goals, limits and aliases; the learned state stays."""
+        """Take changed preferences, goals, limits and aliases; the learned state stays.
+
+        Raises:
+            DependencyUnavailable: The feedback stream cannot be read, from which a new goal or the
+                first budget of a key begins. The rest is in force.
+        """
         registry = await self._host.registry()
-        await self._companions.configure(config, self._checkpoints, self._fold, self._catch_up)
-        conversations = self._service.conversations.resized(config.router.sticky)
-        self._service = RouterService(
-            config, registry, self._fold, companions=self._companions, conversations=conversations
-        )
-        self._shadow = Shadow(config.router) if config.router.shadow.enabled else None
+        try:
+            await self._companions.configure(config, self._checkpoints, self._fold, self._catch_up)
+        except DependencyUnavailable as exc:
+            raise DependencyUnavailable(
+                "what `router.goal` or `budget_usd` newly ask for is not in force: "
+                f"{exc.message}; reload again"
+            ) from exc
+        finally:
+            # At once: a goal that was replaced gets no more facts.
+            conversations = self._service.conversations.resized(config.router.sticky)
+            self._service = RouterService(
+                config,
+                registry,
+                self._fold,
+                companions=self._companions,
+                conversations=conversations,
+            )
+            self._shadow = Shadow(config.router) if config.router.shadow.enabled else None
 
     def on_live(self, call: RouteCall, reply: str) -> None:
         """Decide one live request and hand it to the chosen backend's executors."""
