@@ -3,11 +3,13 @@
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from nats.aio.client import Client
 from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from localforge.bus.provision import ensure_consumer
@@ -29,10 +31,8 @@ from tests.support_nats import ProvisionedServer
 DEADLINE_S = 600.0
 
 
-@pytest.fixture(name="sweeper")
-async def _sweeper(
-    provisioned_server: ProvisionedServer, tmp_path: Path
-) -> AsyncIterator[SweeperApp]:
+@pytest.fixture(name="host")
+async def _host(provisioned_server: ProvisionedServer, tmp_path: Path) -> AsyncIterator[Host]:
     redis = await start_redis(provisioned_server.supervisor, DataDir(tmp_path / "redis"))
     config = Config(
         nats=provisioned_server.config,
@@ -47,11 +47,16 @@ async def _sweeper(
         ),
     )
     host = Host(config, {})
+    yield host
+    await host.close()
+
+
+@pytest.fixture(name="sweeper")
+async def _sweeper(host: Host) -> AsyncIterator[SweeperApp]:
     app = SweeperApp(host, sweep_s=3600)
     await app.start()
     yield app
     await app.stop()
-    await host.close()
 
 
 def _work(request_id: str, *backends: str) -> ExecuteCall:
@@ -76,6 +81,18 @@ def _work(request_id: str, *backends: str) -> ExecuteCall:
             for b in backends
         ),
     )
+
+
+def _failing_at(sequence: int) -> Any:
+    """Return a `get_msg` that fails for one message as uvloop does where a connection is gone."""
+    get_msg = JetStreamContext.get_msg
+
+    async def get(self: JetStreamContext, stream: str, *, seq: int, **options: Any) -> Any:
+        if seq == sequence:
+            raise RuntimeError("unable to perform operation; the handler is closed")
+        return await get_msg(self, stream, seq=seq, **options)
+
+    return get
 
 
 async def _result(admin: Client, request_id: str) -> ChatCompleted:
@@ -163,6 +180,45 @@ async def test_work_past_its_deadline_ends_in_a_result_in_every_stage(
     assert sum(before.values()) == 2
     assert {(r.status, r.error and r.error.code) for r in results} == {(504, "deadline_exceeded")}
     assert await _left(admin) == {}
+
+
+async def test_a_message_that_cannot_be_swept_holds_up_no_other(
+    provisioned_server: ProvisionedServer, sweeper: SweeperApp, monkeypatch: pytest.MonkeyPatch
+):
+    admin = await provisioned_server.connect("admin")
+    gone = subjects.work_execute("local", "gone")
+    for request_id in ("stumbles", "ends"):
+        await admin.jetstream().publish(gone, _work(request_id, "gone").encode())
+    now = time.time() + SETTLED_S + 1
+    await sweeper.sweep(now)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JetStreamContext, "get_msg", _failing_at(1))
+        await sweeper.sweep(now + ORPHAN_S)
+    left = await _left(admin)
+    await sweeper.sweep(now + ORPHAN_S)
+
+    assert left == {gone: 1}
+    assert [(await _result(admin, r)).status for r in ("ends", "stumbles")] == [502, 502]
+    assert await _left(admin) == {}
+
+
+async def test_a_sweep_that_fails_unexpectedly_is_not_the_last(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+):
+    sweeps: list[int] = []
+
+    async def get_msg(_: Any, __: str, *, seq: int, **___: Any) -> None:
+        sweeps.append(seq)
+        raise RuntimeError("unable to perform operation; the handler is closed")
+
+    monkeypatch.setattr(JetStreamContext, "get_msg", get_msg)
+    app = SweeperApp(host, sweep_s=0.01)
+    await app.start()
+    try:
+        await wait_until(lambda: len(sweeps) > 2, description="sweep after sweep")
+    finally:
+        await app.stop()
 
 
 async def test_a_message_that_kills_its_handler_every_time_is_buried_and_its_request_ends(

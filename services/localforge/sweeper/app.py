@@ -108,10 +108,16 @@ class SweeperApp:
         """
         await self._read_on(now - SETTLED_S)
         for sequence in self._backlog.due(now, self._is_served):
-            message = await self._get(sequence)
-            if message is not None:
-                await self._conclude(sequence, message, now)
-            self._backlog.forget(sequence)
+            try:
+                message = await self._get(sequence)
+                if message is not None:
+                    await self._conclude(sequence, message, now)
+            except DependencyUnavailable:
+                raise
+            except Exception:  # noqa: BLE001  # one message must not hold up all that come after it
+                _log.exception("message_not_swept", sequence=sequence)
+            else:
+                self._backlog.forget(sequence)
 
     async def _run(self) -> None:
         while True:
@@ -122,6 +128,8 @@ class SweeperApp:
                 if not self._is_away:
                     _log.warning("sweep_failed", reason=exc.message)
                 self._is_away = True
+            except Exception:  # noqa: BLE001  # nobody would sweep any more, and nobody notice
+                _log.exception("sweep_failed")
             else:
                 self._is_away = False
 

@@ -9,7 +9,12 @@ from localforge.contracts import subjects
 from localforge.contracts.chat import ChatRequested
 from localforge.contracts.live import ExecuteCall, RouteCall
 from localforge.contracts.problems import ContractViolation
-from localforge.errors import BackendUnavailable, DeadlineExceeded, LocalforgeError
+from localforge.errors import (
+    BackendUnavailable,
+    DeadlineExceeded,
+    LocalforgeError,
+    PermanentError,
+)
 
 LATE_S = 30.0
 """After the deadline: whoever works on it has said so by then."""
@@ -110,6 +115,9 @@ def conclude(subject: str, body: bytes, now: float, is_served: IsServed) -> Hand
         call = ExecuteCall.decode(body)
     except ContractViolation:
         return None
+    if not 0 <= call.step < len(call.plan):
+        # Any executor may publish one; its own consumer would refuse it too.
+        return End(request_id, _wrong_step(call))
     if now > call.call.deadline:
         return End(request_id, _too_late())
     if call.call.allow_fallback:
@@ -148,6 +156,14 @@ def _deadline(subject: str, body: bytes, stored_at: float) -> float | None:
         # Its consumer will say so in a dead letter.
         return None
     return None
+
+
+def _wrong_step(call: ExecuteCall) -> PermanentError:
+    return PermanentError(
+        f"step {call.step} of a plan with {len(call.plan)} steps; send the request again under "
+        "another id",
+        code="wrong_step",
+    )
 
 
 def _too_late() -> DeadlineExceeded:

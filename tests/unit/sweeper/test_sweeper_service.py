@@ -103,6 +103,15 @@ def test_work_that_nobody_may_take_over_ends_with_an_error(
     assert (ending.request_id, ending.error.code, ending.error.status) == ("r1", code, status)
 
 
+@pytest.mark.parametrize("step", [-5, -1, 2])
+def test_a_step_that_its_plan_does_not_have_ends_with_an_error(step: int) -> None:
+    waiting = msgspec.structs.replace(_call("gone", "stays"), step=step)
+    ending = conclude(GONE, waiting.encode(), NOW, _is_served)
+
+    assert isinstance(ending, End)
+    assert (ending.request_id, ending.error.code, ending.error.status) == ("r1", "wrong_step", 500)
+
+
 def test_a_backend_must_be_missed_for_a_while() -> None:
     backlog = Backlog()
     backlog.note(7, GONE, _call("gone").encode(), NOW)
