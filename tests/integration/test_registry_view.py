@@ -173,3 +173,20 @@ async def test_a_view_follows_a_changed_configuration(store: RegistryStore, view
     await wait_until(lambda: view.snapshot.cards, timeout=20, description="it is read again")
 
     assert (before, set(view.snapshot.cards)) == (set(), {"m1"})
+
+
+async def test_a_view_outlives_what_it_cannot_make_sense_of(
+    server: Server, store: RegistryStore, view: RegistryView
+):
+    await store.register("b", [card_of("m1")])
+    await view.start()
+    redis = Redis.from_url(server.config.url)
+    await redis.set("lf:version", "a word")
+    await wait_until(lambda: view.degraded, description="the trouble is noticed")
+    kept = set(view.snapshot.cards)
+
+    await redis.set("lf:version", 7)
+    await redis.aclose()
+    await wait_until(lambda: not view.degraded, description="it reads again")
+
+    assert (kept, view.snapshot.version) == ({"m1"}, 7)

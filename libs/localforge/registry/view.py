@@ -36,6 +36,8 @@ class RegistryView:
         self._task: asyncio.Task[None] | None = None
         self._answers_since = 0.0
         self._lost_at = 0.0
+        self._failure = ""
+        """Of the last read, where nothing foresaw it; the next is not logged if it is the same."""
 
     def configure(self, backends: Iterable[BackendConfig]) -> None:
         """Take a changed configuration; see `RegistryStore`."""
@@ -60,7 +62,15 @@ class RegistryView:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            await self._refresh()
+            try:
+                await self._refresh()
+            except Exception as exc:  # noqa: BLE001  # else an old snapshot would pass for fresh
+                if repr(exc) != self._failure:
+                    _log.exception("read_failed")
+                self._failure = repr(exc)
+                self._degrade("what Redis holds cannot be read")
+            else:
+                self._failure = ""
 
     async def _refresh(self) -> None:
         try:

@@ -94,6 +94,12 @@ class Heartbeat:
             await self._beat(look=look)
 
     async def _beat(self, *, look: bool) -> None:
+        try:
+            await self._report(look=look)
+        except Exception:  # noqa: BLE001  # the next beat may do; without any, routers miss it
+            _log.exception("beat_failed")
+
+    async def _report(self, *, look: bool) -> None:
         if look:
             await self._probe()
         load, reported = self._service.load(), await self._pool.load()

@@ -19,6 +19,9 @@ from localforge.inference import Adapter, Completion, Embedder, Probe, Reply
 from localforge.inference.failures import hide_key, without_key
 from localforge.inference.protocol import LATEST, BackendLoad, ReportsLoad
 from localforge.inference.usage import settle_usage
+from localforge.telemetry import log
+
+_log = log.get("executor.server")
 
 HUNG_S = 10.0
 """Work without a word to anybody after which a missed deadline is the server's failure; a local
@@ -147,7 +150,12 @@ class Server:
 
     async def probe(self) -> Probe:
         """Ask it how it is, and remember."""
-        probe = await self.adapter.probe()
+        try:
+            probe = await self.adapter.probe()
+        except Exception:  # noqa: BLE001  # whoever probes must go on, whatever a server says
+            _log.exception("probe_failed", server=self.name)
+            # Whether it still completes requests is for its breaker to say.
+            probe = Probe(health=Health.DEGRADED, detail="what it says of itself cannot be read")
         probe = msgspec.structs.replace(probe, detail=without_key(probe.detail, self._api_key))
         self.health, self.detail = probe.health, probe.detail
         if probe.found is not None:

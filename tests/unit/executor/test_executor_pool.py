@@ -280,6 +280,27 @@ async def test_while_the_probe_says_that_it_is_down_no_request_is_spent_on_it():
     await pool.close()
 
 
+class Unreadable(FakeAdapter):
+    """Its adapter fails at what it says of itself."""
+
+    async def probe(self) -> Probe:
+        raise OverflowError("integer division result too large for a float")
+
+
+async def test_a_probe_that_fails_unexpectedly_leaves_the_word_to_the_breaker():
+    adapter = Unreadable()
+    adapter.error = BackendUnavailable("broken", code="backend_cut")
+    pool = pool_of(adapter, open_s=0.02)
+    await pool.start()
+    await fails(pool, 2)
+    await wait_until(lambda: pool.breaker is BreakerState.HALF_OPEN, description="on trial")
+    await fails(pool, 1)
+    await wait_until(lambda: pool.breaker is BreakerState.HALF_OPEN, description="again")
+
+    assert (await pool.probe()).health is Health.DEGRADED
+    await pool.close()
+
+
 async def test_the_backend_is_as_well_as_the_best_of_its_servers():
     pool = pool_of(Sick(), FakeAdapter())
 
