@@ -37,6 +37,8 @@ class Pool:
     def __init__(self, servers: Sequence[Server]) -> None:
         self.on_change: Callable[[], None] = _nobody
         self._servers = tuple(servers)
+        self._told = {server.name: server.breaker.state for server in self._servers}
+        """What was said last of each breaker: all requests in flight see the same change."""
         self._watch: asyncio.Task[None] | None = None
         self._opened = asyncio.Event()
 
@@ -108,11 +110,10 @@ class Pool:
         return server
 
     async def _watched(self, server: Server, work: Awaitable[None]) -> None:
-        before = server.breaker.state
         try:
             await work
         finally:
-            self._tell(server, before)
+            self._tell(server)
 
     def _choose(self, request: Completion) -> Server:
         usable = [s for s in self._servers if s.breaker.allows]
@@ -151,10 +152,11 @@ class Pool:
         place = first_within_bound(places, [s.in_flight + s.foreign for s in free], weights)
         return None if place is None else free[place]
 
-    def _tell(self, server: Server, before: BreakerState) -> None:
-        state = server.breaker.state
+    def _tell(self, server: Server) -> None:
+        state, before = server.breaker.state, self._told[server.name]
         if state is before:
             return
+        self._told[server.name] = state
         _log.warning("breaker", server=server.name, state=state, was=before)
         metrics.EXECUTOR_BREAKER.labels(server.name).set(_BEST_BREAKER.index(state))
         if state is BreakerState.OPEN:
@@ -176,13 +178,12 @@ class Pool:
                     await self._try_again(server)
 
     async def _try_again(self, server: Server) -> None:
-        before = server.breaker.state
         probe = await server.probe()
         if probe.health is Health.DOWN:
             server.breaker.open()
         else:
             server.breaker.half_open()
-        self._tell(server, before)
+        self._tell(server)
 
 
 class EmbeddingPool(Pool):

@@ -218,6 +218,24 @@ async def test_a_server_that_keeps_failing_is_left_alone_and_capacity_follows():
     assert (pool.slots, changes, pool.breaker) == (2, [BreakerState.OPEN], BreakerState.CLOSED)
 
 
+async def test_a_breaker_that_opens_is_told_once_however_many_requests_it_fails():
+    changes: list[BreakerState] = []
+    adapter = broken()
+    adapter.slots, adapter.error_after, adapter.gate = 8, 2, asyncio.Event()
+    pool = pool_of(adapter)
+    pool.on_change = lambda: changes.append(pool.breaker)
+    before = told("breaker_opened_total", server="s0")
+    tasks = [asyncio.create_task(ask(pool)) for _ in range(8)]
+    await wait_until(lambda: adapter.running == 8, description="all run")
+
+    adapter.gate.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(end) for end in ends} == {BackendUnavailable}
+    assert changes == [BreakerState.OPEN]
+    assert told("breaker_opened_total", server="s0") == before + 1
+
+
 async def test_when_all_are_left_alone_a_request_is_refused_at_once_with_the_time_to_wait():
     adapter = broken()
     pool = pool_of(adapter)
