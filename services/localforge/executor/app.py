@@ -219,7 +219,10 @@ class ExecutorApp:
 async def _keep_alive(delivery: Delivery) -> None:
     while True:
         await asyncio.sleep(PROGRESS_S)
-        await delivery.in_progress()
+        try:
+            await delivery.in_progress()
+        except Exception as exc:  # noqa: BLE001  # without the next, the work is done and paid twice
+            _log.warning("progress_not_told", reason=type(exc).__name__)
 
 
 def _verifier(config: Config, backend: BackendConfig) -> "SealVerifier | None":
