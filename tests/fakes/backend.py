@@ -9,7 +9,7 @@ from localforge.contracts.cards import Health
 from localforge.contracts.chat import Usage
 from localforge.contracts.facts import OutcomeObserved
 from localforge.contracts.live import EvaluateCall, ExecuteCall
-from localforge.errors import LocalforgeError, RetryableError
+from localforge.errors import RetryableError
 from localforge.inference import Completion, Probe, Reply
 
 
@@ -21,7 +21,7 @@ class FakeAdapter:
         self.words = ["one", " two"]
         self.usage: Usage | None = Usage(prompt_tokens=10, completion_tokens=2)
         self.finish_reason = "stop"
-        self.error: LocalforgeError | None = None
+        self.error: Exception | None = None
         self.error_after: int = 0
         self.gate: asyncio.Event | None = None
         self.running = 0

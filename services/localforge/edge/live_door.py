@@ -87,6 +87,9 @@ class LiveDoor:
         except asyncio.CancelledError:
             # The end of the grace time of a shutdown.
             error = shutting_down()
+        except Exception:  # noqa: BLE001  # nobody awaits this task, and the caller needs an answer
+            _log.exception("live_request_failed", id=log.clipped(request.id))
+            error = LocalforgeError("the request could not be answered; retry")
             result = self._refusal(request.id, error.status, error.as_api_error())
         self._send(reply, result)
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from localforge.bus.connection import inbox_prefix
 from localforge.bus.durable import Delivery
 from localforge.bus.permissions import executor_user
+from localforge.bus.refusal import refuse
 from localforge.config import BackendConfig, Config
 from localforge.contracts import subjects
 from localforge.contracts.live import CancelCall, ExecuteCall, ProbeCall
 from localforge.contracts.trust import LOCAL_ZONE
-from localforge.errors import ConfigError, DependencyUnavailable
+from localforge.errors import ConfigError, DependencyUnavailable, LocalforgeError
 from localforge.executor.callers import Callers
 from localforge.executor.heartbeat import Heartbeat
 from localforge.executor.pool import build_pool
@@ -134,11 +135,27 @@ class ExecutorApp:
         self._spawn(self._run_live(call, reply), call.call.request_id, call.decision_id)
 
     async def _run_live(self, call: ExecuteCall, reply: str) -> None:
-        with (
-            self._span(call),
-            self._callers.waiting(subjects.edge_of(reply), call.call.request_id),
-        ):
-            await self._service.run(call, LiveSink(self._bus, self._speed, reply))
+        try:
+            with (
+                self._span(call),
+                self._callers.waiting(subjects.edge_of(reply), call.call.request_id),
+            ):
+                await self._service.run(call, LiveSink(self._bus, self._speed, reply))
+        except LocalforgeError as exc:
+            _log.warning(
+                "call_refused",
+                request_id=call.call.request_id,
+                decision_id=call.decision_id,
+                code=exc.code,
+                reason=exc.message,
+            )
+            refuse(self._bus, call.call, reply, exc)
+        except Exception:  # noqa: BLE001  # nobody awaits this task, and the caller needs an answer
+            _log.exception(
+                "run_failed", request_id=call.call.request_id, decision_id=call.decision_id
+            )
+            error = LocalforgeError("the request could not be run; retry")
+            refuse(self._bus, call.call, reply, error)
 
     async def on_durable(self, call: ExecuteCall, delivery: Delivery) -> None:
         """Run one durable call, and keep its delivery alive meanwhile.

@@ -16,6 +16,7 @@ from localforge.config import BackendConfig, PolicyConfig
 from localforge.contracts.live import Delta, ExecuteCall, HeldAnswer, Lane, Operation
 from localforge.errors import (
     BackendRefused,
+    BackendUnavailable,
     DeadlineExceeded,
     LocalforgeError,
     Overloaded,
@@ -357,6 +358,16 @@ class ExecutorService:
             if run.is_late and run.go_on():
                 raise _too_late() from exc
             raise
+        except LocalforgeError:
+            raise
+        except Exception as exc:
+            _log.exception(
+                "attempt_failed",
+                request_id=chat.request_id,
+                decision_id=attempt.call.decision_id,
+                model=attempt.target.model,
+            )
+            raise _unforeseen() from exc
         finally:
             attempt.end()
 
@@ -436,6 +447,15 @@ def _tell_retry(attempt: Attempt, error: LocalforgeError, pause_s: float) -> Non
         retry=attempt.retry,
         pause_s=round(pause_s, 3),
     )
+
+
+def _unforeseen() -> BackendUnavailable:
+    """Return the error for what no adapter should raise: another model may well answer."""
+    error = BackendUnavailable(
+        "the request could not be run with this model; retry", code=LocalforgeError.code
+    )
+    error.status = LocalforgeError.status
+    return error
 
 
 def _too_late() -> DeadlineExceeded:

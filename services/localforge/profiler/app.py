@@ -98,6 +98,8 @@ class ProfilerApp:
                 self._bus.forward(subjects.ROUTE, routed, reply=reply)
             except LocalforgeError as exc:
                 refuse(self._bus, call, reply, exc)
+            except Exception:  # noqa: BLE001  # the caller needs an answer
+                self._refuse_unforeseen(call, reply)
             return
         task = asyncio.create_task(self._serve_big(call, reply), name=f"profile-{call.request_id}")
         self._tasks.add(task)
@@ -111,10 +113,11 @@ class ProfilerApp:
         except LocalforgeError as exc:
             refuse(self._bus, call, reply, exc)
         except Exception:  # noqa: BLE001  # nobody awaits this task, and the caller needs an answer
-            _log.exception("profile_failed", request_id=call.request_id)
-            refuse(
-                self._bus, call, reply, LocalforgeError("the request could not be profiled; retry")
-            )
+            self._refuse_unforeseen(call, reply)
+
+    def _refuse_unforeseen(self, call: ChatCall, reply: str) -> None:
+        _log.exception("profile_failed", request_id=call.request_id)
+        refuse(self._bus, call, reply, LocalforgeError("the request could not be profiled; retry"))
 
     async def _profile(self, call: ChatCall) -> RouteCall:
         """Profile here, or in a thread when the body is so big that others would notice."""

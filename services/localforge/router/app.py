@@ -119,9 +119,18 @@ class RouterApp:
                 request_id=call.call.request_id,
             ):
                 routed = self._service.route(call, time.time())
+            self._answer(call, routed, reply)
         except LocalforgeError as exc:
             refuse(self._bus, call.call, reply, exc)
-            return
+        except Exception:  # noqa: BLE001  # the caller needs an answer
+            _log.exception("route_failed", request_id=call.call.request_id)
+            error = LocalforgeError("the request could not be routed; retry")
+            refuse(self._bus, call.call, reply, error)
+        else:
+            self._decide_in_shadow(routed)
+
+    def _answer(self, call: RouteCall, routed: Routed, reply: str) -> None:
+        """Explain a dry run; record any other decision and hand the request on."""
         if routed.execute is None:
             explained = Explained(
                 request_id=call.call.request_id,
@@ -134,11 +143,7 @@ class RouterApp:
         self._record(routed)
         target = routed.execute.target
         subject = subjects.execute(target.zone, target.backend)
-        try:
-            self._bus.forward(subject, routed.execute, reply=reply, backend=target.backend)
-        except LocalforgeError as exc:
-            refuse(self._bus, call.call, reply, exc)
-        self._decide_in_shadow(routed)
+        self._bus.forward(subject, routed.execute, reply=reply, backend=target.backend)
 
     async def on_durable(self, call: RouteCall, delivery: Delivery) -> None:
         """Decide one durable request.
@@ -194,10 +199,14 @@ class RouterApp:
 
     def _decide_in_shadow(self, routed: Routed) -> None:
         """Record what the shadow would have done; the request is on its way already."""
-        if self._shadow is None:
+        if self._shadow is None or routed.execute is None:
             return
         decision = routed.decision
-        decided = self._shadow.decide(decision, self._fold.learner, self._fold.sequence)
+        try:
+            decided = self._shadow.decide(decision, self._fold.learner, self._fold.sequence)
+        except Exception:  # noqa: BLE001  # it must not end a request that somebody works on
+            _log.exception("shadow_failed", decision_id=decision.decision_id)
+            return
         if decided:
             subject = subjects.shadow_decision(decision.decision_id)
             self._bus.facts.record(subject, decided)

@@ -106,6 +106,22 @@ async def test_a_failure_is_an_error_result(door, lane, replies):
     assert (result.status, result.error.code) == (502, "backend_unavailable")
 
 
+async def test_what_nothing_foresaw_is_an_error_result_without_its_words(
+    door, replies, monkeypatch
+):
+    def accept(*_, **__):
+        raise RuntimeError("secret words")
+
+    monkeypatch.setattr(door._service, "accept", accept)
+    door.on_request(request(), "_INBOX.1")
+    await wait_until(lambda: replies.sent, description="the reply")
+
+    result = replies.sent[0][1]
+    assert (result.id, result.status) == ("job-1", 500)
+    assert (result.error.type, result.error.code) == ("api_error", "internal")
+    assert "secret" not in result.error.message
+
+
 async def test_part_of_an_answer_is_an_error_result(door, lane, replies):
     lane.script = lambda lane, call: lane.emit(delta(call, "a", first=True))
     door.on_request(request(), "_INBOX.1")

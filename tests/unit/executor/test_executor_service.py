@@ -164,6 +164,35 @@ async def test_a_refused_request_is_told_and_not_tried_elsewhere() -> None:
     assert (sink.frames[0].status, sink.frames[0].error.param) == (422, "top_k")
 
 
+async def test_what_no_adapter_should_raise_is_an_outcome_and_the_next_model_is_asked() -> None:
+    adapter = FakeAdapter()
+    adapter.error = ZeroDivisionError("secret words")
+
+    sink = await run(adapter, execute_call(target("first"), target("second", backend="other")))
+
+    assert sink.frames == []
+    assert [(o.status, o.error_code) for o in sink.outcomes] == [("error", "internal")]
+    assert [(call.step, reason.code) for call, reason in sink.handed_on] == [(1, "internal")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_no_adapter_should_raise_is_told_where_no_other_model_may_answer(
+    stream: bool,
+) -> None:
+    adapter = FakeAdapter()
+    adapter.error = ZeroDivisionError("secret words")
+    adapter.error_after = 1
+
+    sink = await run(adapter, execute_call(stream=stream), retries=2)
+
+    assert sink.kinds == (["Delta", "Failed"] if stream else ["Failed"])
+    failed = sink.frames[-1]
+    assert (failed.status, failed.error.type, failed.error.code) == (500, "api_error", "internal")
+    assert "secret" not in failed.error.message
+    assert failed.summary.cost_usd == sink.outcomes[0].cost_usd > 0
+    assert len(adapter.requests) == 1
+
+
 async def test_a_broken_stream_fails_and_is_never_continued_by_another_model() -> None:
     adapter = FakeAdapter()
     adapter.error = StreamBroken("cut", code="backend_cut")

@@ -18,8 +18,11 @@ class FakeBus:
 
     def __init__(self):
         self.sent = []
+        self.broken = None
 
     def forward(self, subject, message, *, reply=""):
+        if self.broken:
+            raise self.broken
         self.sent.append(message)
 
     def publish(self, subject, message):
@@ -70,6 +73,19 @@ async def test_a_wrong_big_request_is_refused(app, bus):
     await wait_until(lambda: bus.sent, description="the refusal")
     assert isinstance(bus.sent[0], Failed)
     assert bus.sent[0].status == 400
+
+
+@pytest.mark.parametrize("size", [10, 2 * BIG_BODY])
+async def test_what_nothing_foresaw_is_told_to_the_caller_without_its_words(app, bus, size):
+    bus.broken = RuntimeError("secret words")
+    app.on_live(call_of("r1", size), "inbox")
+
+    await wait_until(lambda: bus.sent, description="the refusal")
+    [failed] = bus.sent
+    assert isinstance(failed, Failed)
+    assert (failed.request_id, failed.status) == ("r1", 500)
+    assert (failed.error.type, failed.error.code) == ("api_error", "internal")
+    assert "secret" not in failed.error.message
 
 
 async def test_stopping_takes_no_more_and_lets_a_big_request_finish(app, bus):
