@@ -4,10 +4,12 @@ import time
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from localforge.config import RedisConfig
 from localforge.errors import DependencyUnavailable
 from localforge.registry import RegistryStore
+from localforge.registry import store as store_module
 from localforge.registry.store import FORGET_REPLICA_S
 from tests.support_redis import Server, _server, _store, card_of, state_of  # noqa: F401  # fixtures
 
@@ -82,6 +84,42 @@ async def test_a_replica_that_is_silent_for_long_is_forgotten(store: RegistrySto
     await store.beat(state_of("new"))
 
     assert set((await store.read()).replicas) == {"local.b.new"}
+
+
+class Clock:
+    """Stands where the store has the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+async def test_a_heartbeat_that_cannot_be_read_stays_while_it_changes(
+    server: Server, store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+):
+    clock = Clock()
+    monkeypatch.setattr(store_module, "time", clock)
+    redis = Redis.from_url(server.config.url)
+
+    async def after(seconds: float) -> set[bytes]:
+        clock.now += seconds
+        await store.beat(state_of("r1", clock.now))
+        return set(await redis.hkeys("lf:replicas:b"))  # type: ignore[misc]
+
+    while_it_beats = []
+    for number in range(3):
+        newer = b'{"type":"replica_state.v2","beat":%d}' % number
+        await redis.hset("lf:replicas:b", "newer", newer)  # type: ignore[misc]
+        while_it_beats.append(await after(FORGET_REPLICA_S - 1))
+    silent = [await after(FORGET_REPLICA_S - 1), await after(2), await after(0)]
+    await redis.aclose()
+
+    both = {b"r1", b"newer"}
+    assert while_it_beats == [both] * 3
+    assert silent == [both, {b"r1"}, {b"r1"}]
+    assert store._unread == {}, "what is gone takes no room"
 
 
 async def test_two_prefixes_are_two_registries(server: Server, store: RegistryStore):

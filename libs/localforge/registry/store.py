@@ -68,6 +68,8 @@ class RegistryStore:
         self._version = keys.version(config.prefix)
         self._known: tuple[str, ...] = ()
         self._refused: dict[str, int] = {}
+        self._unread: dict[bytes, tuple[bytes, float]] = {}
+        """Replica -> heartbeat that cannot be read, and when it was new."""
         self._owners = Owners()
         self.configure(backends)
 
@@ -232,13 +234,7 @@ class RegistryStore:
             pipe.sadd(self._backends, state.backend)
             pipe.hgetall(key)
             replicas = cast("Raw", (await pipe.execute())[2])
-            limit = time.time() - FORGET_REPLICA_S
-            kept = {
-                beat.replica.encode()
-                for beat in _readable(ReplicaState, replicas, [])
-                if beat.sent_at >= limit
-            }
-            if silent := replicas.keys() - kept:
+            if silent := self._silent(replicas):
                 await self._redis.hdel(key, *silent)
         except (RedisError, OSError, TimeoutError) as exc:
             raise _unavailable(exc) from exc
@@ -249,6 +245,26 @@ class RegistryStore:
             await self._redis.hdel(self._replicas_of(backend), replica)
         except (RedisError, OSError, TimeoutError) as exc:
             raise _unavailable(exc) from exc
+
+    def _silent(self, beats: Raw) -> list[bytes]:
+        """Return the replicas that have been silent for a minute.
+
+        One whose heartbeat cannot be read may be of a newer version, and is there while its
+        heartbeat changes.
+        """
+        now = time.time()
+        heard = {replica: self._heard_at(replica, data, now) for replica, data in beats.items()}
+        self._unread = {r: e for r, e in self._unread.items() if beats.get(r) == e[0]}
+        return [replica for replica, at in heard.items() if at < now - FORGET_REPLICA_S]
+
+    def _heard_at(self, replica: bytes, beat: bytes, now: float) -> float:
+        try:
+            return ReplicaState.decode(beat).sent_at
+        except ContractViolation:
+            seen = self._unread.get(replica)
+            if seen is None or seen[0] != beat:
+                seen = self._unread[replica] = beat, now
+            return seen[1]
 
     def _report(self, objections: Mapping[str, list[str]]) -> None:
         """Log what does not count; one line for each backend, and only when that has changed."""
