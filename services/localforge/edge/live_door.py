@@ -86,7 +86,8 @@ class LiveDoor:
             result = self._refusal(request.id, exc.status, exc.as_api_error())
         except asyncio.CancelledError:
             # The end of the grace time of a shutdown.
-            error = shutting_down()
+            late = shutting_down()
+            result = self._refusal(request.id, late.status, late.as_api_error())
         except Exception:  # noqa: BLE001  # nobody awaits this task, and the caller needs an answer
             _log.exception("live_request_failed", id=log.clipped(request.id))
             error = LocalforgeError("the request could not be answered; retry")
