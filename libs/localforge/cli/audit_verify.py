@@ -72,6 +72,8 @@ def _show(report: "LocalityReport") -> None:
     from localforge.audit.locality import RULES
 
     verdict = "[green]clean[/]" if report.clean else "[bold red]FINDINGS[/]"
+    if report.clean and report.seals_unverified:
+        verdict = f"[yellow]clean but for {report.seals_unverified} signatures not checked[/]"
     console.print(
         f"{verdict}: {report.decisions} decisions, "
         f"{report.seals_verified} signatures of remote attempts verified · "

@@ -128,7 +128,9 @@ def _in_value(value: Any, kind: Any, place: Place) -> Iterator[Mistake]:
         else:
             expected = _in_words(str(exc))
             got = number_told(value) if _NUMERIC.match(expected) else described(value)
-            yield Mistake(place, f"{expected}, got {got}")
+            # TOML takes `gpt-3.5 = …` for a table of a table.
+            hint = "; write a name with a dot in quotes" if got == "a table" else ""
+            yield Mistake(place, f"{expected}, got {got}{hint}")
 
 
 def _in_words(reason: str) -> str:

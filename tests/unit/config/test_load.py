@@ -132,6 +132,10 @@ def test_a_json_file_is_read_too(tmp_path: Path):
             BACKEND + '[aliases]\na = "m9"',
             "alias `a` points at `m9`, which no backend has; known: m1",
         ),
+        (
+            BACKEND + '[aliases]\ngpt-3.5 = "auto"',
+            "`aliases.gpt-3`: expected text, got a table; write a name with a dot in quotes",
+        ),
         (BACKEND + '[aliases]\nm1 = "auto"', "alias `m1` is also the name of a model"),
         (BACKEND + '[aliases]\nauto = "m1"', "alias `auto` is also the name of a model"),
         ("[router]\npolicy = 'static'", 'is "static", but `router.static` names no model'),
