@@ -157,6 +157,11 @@ def validate(config: ConfigOption = None, json_: JsonOption = False) -> None:
         (c.name, c.backend, c.zone, c.price_in, c.price_out, c.context_tokens)
         for c in sorted(cards, key=lambda card: (card.zone, card.name))
     ]
+    if not settings.backends:
+        console.print(
+            "no [[backends]]: `localforge up` takes what it finds; `localforge models` shows that",
+            highlight=False,
+        )
     columns = ("model", "backend", "zone", "$ in", "$ out", "context")
     print_table("Models, $ per million tokens", columns, rows, tight=True)
     policy = [(label, ", ".join(zones)) for label, zones in settings.policy.zones.items()]

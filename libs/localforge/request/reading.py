@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 _WISHES = Once("localforge", "provider", within=True)
 _PATH = re.compile(r" - at `\$\.?(.*)`$")
+_REGEX = re.compile(r"Expected `str` matching regex '.*'")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
@@ -67,7 +68,7 @@ def _invalid(reason: str) -> RequestRefused:
         return RequestRefused(
             f"`{param}` is missing", code="missing_required_parameter", param=param
         )
-    what = _PATH.sub("", reason)
+    what = _REGEX.sub("not of the form that it has here (see /openapi.json)", _PATH.sub("", reason))
     code = "invalid_type" if ", got `" in what else "invalid_value"
     message = f"`{path}`: {what}" if path else f"the request body: {what}"
     return RequestRefused(message, code=code, param=path or None)

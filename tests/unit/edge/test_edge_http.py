@@ -137,6 +137,13 @@ async def test_a_bad_request_has_openais_error_shape(
     assert edge.lane.sent == []
 
 
+async def test_no_error_shows_a_pattern_that_only_programs_read(http, edge):
+    async with http.post(f"{edge.url}/v1/feedback", data=b'{"id":"x","score":1}') as answer:
+        message = (await answer.json())["error"]["message"]
+
+    assert message == "`id`: not of the form that it has here (see /openapi.json)"
+
+
 async def test_405_says_what_is_allowed(http, edge):
     _, headers, _ = await ask(http, edge, "GET", CHAT_PATH)
 
