@@ -125,7 +125,7 @@ class Counterfactual:
         if self._fold.sequence != record.state_sequence:
             self._skip("its record came too late, or names no fact")
             return
-        if record.cascade is not None:
+        if record.cascade is not None or _might_be_cascade(record):
             self._skip("it was a cascade, whose choices are not of one model")
             return
         if record.incumbent:
@@ -170,6 +170,16 @@ class Counterfactual:
 
     def _skip(self, reason: str) -> None:
         self._not_judged[reason] = self._not_judged.get(reason, 0) + 1
+
+
+def _might_be_cascade(record: DecisionMade) -> bool:
+    """Tell whether another draw would have made a cascade of the decision.
+
+    One by checks has none where the draw fell on its last model. Were such decisions kept, whether
+    one is judged would depend on what was drawn.
+    """
+    tiers = {candidate.tier for candidate in record.candidates}
+    return record.cascade_wanted and len(record.candidates) > 1 and len(tiers) == 1
 
 
 def _probabilities(record: DecisionMade | None) -> dict[str, float]:

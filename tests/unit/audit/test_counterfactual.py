@@ -339,6 +339,36 @@ def test_later_turns_of_a_conversation_are_not_judged():
     assert "went on with a conversation" in reason
 
 
+def test_whether_a_cascade_is_judged_does_not_depend_on_the_model_drawn():
+    stream = log(100, cascade=True)
+    made = [DecisionMade.decode(data) for _, subject, data in stream if "decision" in subject]
+
+    report = judge(stream)
+
+    # Answers are too long to compare: only what was drawn tells these decisions apart.
+    assert {record.chosen for record in made if record.cascade is None} == {"dear"}
+    assert {record.chosen for record in made if record.cascade is not None} == {"cheap"}
+    assert report.judged == 0
+    assert list(report.not_judged.values()) == [100]
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_where_no_draw_makes_a_cascade_of_it_a_decision_is_judged(behind):
+    stream = log(100)
+    for index, (sequence, subject, data) in enumerate(stream):
+        if "decision" in subject:
+            record = DecisionMade.decode(data)
+            first, *others = record.candidates
+            first = msgspec.structs.replace(first, probability=1.0)
+            rest = [msgspec.structs.replace(c, probability=0.0, tier=1) for c in others if behind]
+            record = msgspec.structs.replace(
+                record, candidates=(first, *rest), chosen=first.model, cascade_wanted=True
+            )
+            stream[index] = (sequence, subject, record.encode())
+
+    assert judge(stream).judged == 100
+
+
 def test_answers_that_passed_their_checks_are_not_judged_to_be_good():
     stream = log(300, scored=lambda *_: False)
     for sequence, _, data in [m for m in stream if m[1].startswith("lf.decision.")]:
