@@ -78,8 +78,7 @@ class TargetPolicy:
             exploration_floor=parameters.exploration_floor,
             seed=parameters.seed,
             cascade_wanted=False,
-            # Under a goal the controller sets the price of a dollar, whatever the preference says.
-            cost_weight=record.cost_weight if record.goal else preference.cost,
+            cost_weight=_cost_weight(record, preference),
             latency_weight=preference.latency * record.patience,
         )
         return complete(appoint(inputs, self._router, learner), learner, preference.limits)
@@ -116,6 +115,16 @@ class TargetPolicy:
             return parse_preference(text, self._named, self._default)
         except LocalforgeError as exc:
             raise ValueError(exc.message) from exc
+
+
+def _cost_weight(record: DecisionMade, preference: Preference) -> float:
+    """Return what a dollar weighs, with the goal's price as it was in the log."""
+    if not record.goal:
+        return preference.cost
+    if record.goal.startswith("spend "):
+        return preference.cost + record.shadow_price
+    # The price of a goal for quality stands in place of the preference's.
+    return record.cost_weight
 
 
 def _hourly(card: ModelCard, logged: Candidate) -> float:

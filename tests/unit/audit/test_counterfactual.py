@@ -93,6 +93,32 @@ def test_a_preference_that_the_request_stated_is_not_replaced_by_another_default
     assert judge(log(), asked).differ > 0
 
 
+def under_goal(goal, shadow_price):
+    stream = log(100)
+    for index, (sequence, subject, data) in enumerate(stream):
+        if "decision" in subject:
+            record = msgspec.structs.replace(
+                DecisionMade.decode(data), goal=goal, shadow_price=shadow_price
+            )
+            stream[index] = (sequence, subject, record.encode())
+    return stream
+
+
+def test_under_a_goal_for_spending_a_new_preference_counts_beside_the_goals_price():
+    stream = under_goal("spend 1 USD per day", 5.0)
+    asked = config(gamma=2.0, preferences={"balanced": Weights(cost=195, latency=0.003)})
+    same = config(gamma=2.0, preferences={"balanced": Weights(cost=200, latency=0.003)})
+
+    assert judge(stream, asked).shares["dear"][1] == judge(log(100), same).shares["dear"][1]
+
+
+def test_under_a_goal_for_quality_its_price_stands_in_place_of_a_new_preference():
+    stream = under_goal("quality of at least 0.9", 20.0)
+    asked = config(gamma=2.0, preferences={"balanced": Weights(cost=195, latency=0.003)})
+
+    assert judge(stream, asked).differ == 0
+
+
 def test_a_policy_that_the_request_stated_is_not_replaced_by_another():
     wild = config(gamma=0.0)
 
