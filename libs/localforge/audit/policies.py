@@ -138,6 +138,7 @@ def _tariff(card: ModelCard, logged: Candidate) -> Tariff:
         price_in=card.price_in,
         price_out=card.price_out,
         hourly=_hourly(card, logged),
+        price_cached=card.price_cached,
         old_in=logged.price_in,
         old_out=logged.price_out,
         old_hourly=logged.usd_per_hour,

@@ -7,10 +7,11 @@ from localforge.contracts.chat import Usage
 from localforge.contracts.facts import CHECKS, FeedbackGiven, OutcomeObserved
 
 SECONDS_PER_HOUR = 3600
+MILLION = 1_000_000
 
 
 class Tariff(NamedTuple):
-    """What the attempts at one model of one decision are charged, in place of what they were.
+    """The new and the old prices of the attempts at one model of one decision.
 
     Prices are US dollars per million prompt and completion tokens, and per hour for the share of
     the machine's time that the request was to bear.
@@ -19,6 +20,9 @@ class Tariff(NamedTuple):
     price_in: float
     price_out: float
     hourly: float
+    price_cached: float | None
+    """Of prompt tokens read from a cache, None where it is not known: they then keep the discount
+    of the log, which is in it only as what was charged."""
     old_in: float
     old_out: float
     old_hourly: float
@@ -26,10 +30,17 @@ class Tariff(NamedTuple):
     @property
     def differs(self) -> bool:
         """False where the new prices are the old ones."""
-        return self[:3] != self[3:]
+        return (self.price_in, self.price_out, self.hourly) != (
+            self.old_in,
+            self.old_out,
+            self.old_hourly,
+        )
 
     def charge(self, usage: Usage, seconds: float, charged: float) -> float:
-        """Return the new cost of an attempt.
+        """Return the new cost of an attempt: what it was charged, and what the prices add.
+
+        So discounts, and what a vendor itself told that the answer cost, stay. Tokens written to a
+        cache become dearer by as much as the prompt's others.
 
         Args:
             usage: Its tokens.
@@ -37,11 +48,38 @@ class Tariff(NamedTuple):
             charged: What it was charged; what that was above the old price of its tokens was the
                 machine's time.
         """
-        by_token = _tokens_usd(usage, self.price_in, self.price_out)
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        read, written = usage.prompt_tokens - cached, usage.completion_tokens
+        by_token = read * self.old_in + written * self.old_out
+        old_cached = self._old_cached(cached, charged * MILLION - by_token)
+        by_token = (by_token + cached * old_cached) / MILLION
+        more = (
+            read * (self.price_in - self.old_in)
+            + cached * (self._new_cached(old_cached) - old_cached)
+            + written * (self.price_out - self.old_out)
+        ) / MILLION
         if self.old_hourly > 0:
-            spent = max(charged - _tokens_usd(usage, self.old_in, self.old_out), 0.0)
-            return by_token + spent * self.hourly / self.old_hourly
-        return by_token + max(seconds, 0.0) * self.hourly / SECONDS_PER_HOUR
+            more += max(charged - by_token, 0.0) * (self.hourly / self.old_hourly - 1.0)
+        else:
+            more += max(seconds, 0.0) * self.hourly / SECONDS_PER_HOUR
+        return max(charged + more, 0.0)
+
+    def _old_cached(self, cached: int, left: float) -> float:
+        """Return what a million cached tokens cost in the log.
+
+        Args:
+            cached: Tokens.
+            left: Of what was charged, without all other tokens, in millionths of a US dollar.
+        """
+        if self.price_in == self.old_in or self.old_hourly > 0 or not cached:
+            # It stays with the price of the others; beside the machine's time nothing tells it.
+            return self.old_in if self.price_cached is None else min(self.price_cached, self.old_in)
+        return min(max(left / cached, 0.0), self.old_in)
+
+    def _new_cached(self, old_cached: float) -> float:
+        if self.price_cached is not None:
+            return self.price_cached
+        return old_cached * self.price_in / self.old_in if self.old_in > 0 else self.price_in
 
 
 Tariffs = Mapping[str, Tariff]
@@ -130,7 +168,3 @@ class Results:
             return False
         self._seen.add(identity)
         return True
-
-
-def _tokens_usd(usage: Usage, price_in: float, price_out: float) -> float:
-    return (usage.prompt_tokens * price_in + usage.completion_tokens * price_out) / 1_000_000

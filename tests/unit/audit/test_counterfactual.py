@@ -5,10 +5,13 @@ import pytest
 
 from localforge.audit.counterfactual import Counterfactual
 from localforge.audit.policies import TargetPolicy
-from localforge.audit.results import Results
+from localforge.audit.results import Results, Tariff
 from localforge.bandit import Fold
 from localforge.config import BackendConfig, Config, ModelConfig, Weights
+from localforge.contracts.chat import Usage
 from localforge.contracts.facts import DecisionMade, FeedbackGiven
+from localforge.inference.usage import cost_usd
+from localforge.router.execution import target
 from tests.routing import DIM, NOW, SCHEMA, card, outcome, route_call, service
 
 CARDS = (
@@ -26,7 +29,7 @@ def config(backends=(), **router):
 LOGGED = config(gamma=2.0)
 
 
-def log(decisions=300, scored=lambda _, index: index % 2 == 0, **call):
+def log(decisions=300, scored=lambda _, index: index % 2 == 0, charged=lambda _: 0.001, **call):
     """A stream without learning in between: every decision was made on the new learner."""
     router = service(*CARDS, config=LOGGED)
     stream = []
@@ -38,7 +41,8 @@ def log(decisions=300, scored=lambda _, index: index % 2 == 0, **call):
         made = router.route(route_call(f"d{index}", **call), NOW + index * 0.01).decision
         write(f"lf.decision.{made.decision_id}", made)
         answer = outcome(made.decision_id, made.chosen, tokens=1000)
-        write(f"lf.outcome.local.{answer.backend}", msgspec.structs.replace(answer, cost_usd=0.001))
+        answer = msgspec.structs.replace(answer, cost_usd=charged(made.chosen))
+        write(f"lf.outcome.local.{answer.backend}", answer)
         if scored(made, index):
             verdict = FeedbackGiven(
                 feedback_id=f"f{index}",
@@ -133,9 +137,10 @@ def test_new_prices_are_charged_for_the_tokens_that_were_used():
     )
     backends = (BackendConfig(name="b", kind="openai", url="http://x/v1", models=models),)
 
-    cost = judge(log(), config(backends, gamma=2.0)).metrics[1]
+    stream = log(charged={"dear": 0.04, "cheap": 0.001}.__getitem__)
+    cost = judge(stream, config(backends, gamma=2.0)).metrics[1]
 
-    assert cost.logged.value == pytest.approx(0.001)
+    assert 0.01 < cost.logged.value < 0.03
     assert cost.snips.value == pytest.approx(0.004)
 
 
@@ -150,6 +155,47 @@ def test_an_answer_at_an_unchanged_price_is_charged_what_it_was():
 
     # Cached prompts made it less than the tokens at their price.
     assert cost.snips.value == cost.logged.value == pytest.approx(0.001)
+
+
+CACHED = Usage(prompt_tokens=20_000, completion_tokens=300, cached_tokens=18_000)
+OLD = {"old_in": 3.0, "old_out": 15.0, "old_hourly": 0.0}
+
+
+def test_cached_tokens_are_charged_what_the_executor_would_charge_at_the_new_prices():
+    def executed(price_in, price_out, price_cached):
+        made = card("m", price_in=price_in, price_out=price_out, price_cached=price_cached)
+        return cost_usd(CACHED, target(made))
+
+    charged = executed(3.0, 15.0, 0.3)
+    for price_in, price_out, price_cached in ((3.0, 14.0, 0.3), (2.9, 15.0, 0.3), (1.5, 9.0, 0.1)):
+        tariff = Tariff(price_in, price_out, 0.0, price_cached, **OLD)
+        told = executed(price_in, price_out, price_cached)
+        assert tariff.charge(CACHED, 2.0, charged) == pytest.approx(told)
+
+
+def test_cached_tokens_keep_their_discount_where_the_file_does_not_tell_their_price():
+    tariff = Tariff(1.5, 15.0, 0.0, None, **OLD)
+
+    # 2,000 at 3.00, 18,000 at 0.30 and 300 at 15.00 for the million; then half of the first two.
+    assert tariff.charge(CACHED, 2.0, 0.0159) == pytest.approx(0.0159 - 0.003 - 0.0027)
+    assert Tariff(3.0, 15.0, 0.0, None, 0.0, 15.0, 0.0).charge(CACHED, 2.0, 0.0045) == 0.0645
+
+
+def test_what_a_vendor_told_that_an_answer_cost_stays_and_moves_with_the_prices():
+    usage = msgspec.structs.replace(CACHED, cached_tokens=0)
+    told = 0.04  # and 0.0645 by the list
+
+    assert Tariff(3.0, 14.0, 0.0, 3.0, **OLD).charge(usage, 2.0, told) == pytest.approx(0.0397)
+    assert Tariff(2.9, 15.0, 0.0, 2.9, **OLD).charge(usage, 2.0, told) == pytest.approx(0.038)
+    # A price falls by more than was charged.
+    assert Tariff(0.0, 0.0, 0.0, 0.0, **OLD).charge(usage, 2.0, told) == 0.0
+
+
+def test_the_time_of_a_machine_is_charged_anew_beside_cached_tokens():
+    by_token, time = 0.0159, 0.004
+    tariff = Tariff(3.0, 15.0, 4.0, 0.3, old_in=3.0, old_out=15.0, old_hourly=2.0)
+
+    assert tariff.charge(CACHED, 2.0, by_token + time) == pytest.approx(by_token + 2 * time)
 
 
 def by_the_hour(usd_per_hour):
