@@ -87,7 +87,7 @@ class Counterfactual:
             not_judged=self._not_judged,
             differ=self._differ,
             unsupported=judgement.unsupported_share(rows),
-            uncovered=sum(row.unsupported > 0 for row in rows),
+            uncovered=sum(not row.is_covered for row in rows),
             shares={
                 model: (log / len(rows), target / len(rows))
                 for model, (log, target) in sorted(self._shares.items())

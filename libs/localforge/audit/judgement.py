@@ -13,6 +13,8 @@ LEAST_EFFECTIVE = 50.0
 """Effective decisions below which the interval of an estimate cannot be trusted."""
 MOST_UNSUPPORTED = 0.1
 """Share of the target's choices that the log could never have made, above which it is refused."""
+NEGLIGIBLE = 1e-6
+"""Share of a decision that may go to such models and is still judged: it moves no figure."""
 ENOUGH = 50
 """Decisions of a model from which the share that was scored is looked at."""
 UNEVEN = 0.25
@@ -96,6 +98,11 @@ class Row(msgspec.Struct, frozen=True):
     tariffs: Tariffs = msgspec.field(default_factory=lambda: AS_CHARGED)
     """What the target pays for the answers of the log."""
 
+    @property
+    def is_covered(self) -> bool:
+        """True where the log could have made the target's choices."""
+        return self.unsupported <= NEGLIGIBLE
+
 
 Seen = tuple[float, float]
 """What was earned, and what the same outcome would have earned at the target's prices."""
@@ -109,7 +116,7 @@ def estimate(rows: Sequence[Row], results: Results) -> tuple[Metric, ...]:
         results: What came of them.
     """
     refusal = _overlap_refusal(len(rows), unsupported_share(rows))
-    covered = [row for row in rows if row.unsupported == 0.0]
+    covered = [row for row in rows if row.is_covered]
     return tuple(
         _metric(name, covered, observe, refusal) for name, observe in _observers(results).items()
     )
@@ -208,7 +215,7 @@ def _size_refusal(name: str, overlap: Overlap) -> str:
 
 
 def _drawn_otherwise(rows: Sequence[Row]) -> str:
-    covered = [row for row in rows if row.unsupported == 0.0]
+    covered = [row for row in rows if row.is_covered]
     found = estimators.overlap(
         np.array([row.ratio for row in covered]), np.array([row.second_moment for row in covered])
     )

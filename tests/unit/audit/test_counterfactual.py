@@ -289,6 +289,41 @@ def test_choices_that_the_log_could_not_have_made_are_refused():
     assert "100.0% of the target's choices" in report.metrics[0].refused
 
 
+def test_a_share_too_small_to_move_a_figure_leaves_no_decision_out():
+    stream = log(100)
+    for index, (sequence, subject, data) in enumerate(stream):
+        if "decision" in subject:
+            # As where the probability of a model underflowed.
+            record = DecisionMade.decode(data)
+            candidates = tuple(
+                msgspec.structs.replace(c, probability=float(c.model == record.chosen))
+                for c in record.candidates
+            )
+            record = msgspec.structs.replace(record, candidates=candidates)
+            stream[index] = (sequence, subject, record.encode())
+
+    class Nearly(TargetPolicy):
+        share: float
+
+        def decide(self, record, learner):
+            candidates = tuple(
+                msgspec.structs.replace(
+                    c, probability=1 - self.share if c.model == record.chosen else self.share
+                )
+                for c in record.candidates
+            )
+            return msgspec.structs.replace(record, candidates=candidates)
+
+    def uncovered(share):
+        running = Counterfactual(Nearly(LOGGED), Fold(SCHEMA, DIM))
+        running._target.share = share
+        for message in stream:
+            running.feed(*message)
+        return running.finish().uncovered
+
+    assert (uncovered(1e-7), uncovered(1e-5)) == (0, 100)
+
+
 def test_a_few_decisions_are_too_thin():
     report = judge(log(40))
 
