@@ -35,10 +35,20 @@ def chance(model, x):
     return 1 / (1 + math.exp(-(LEVELS[model] + SLOPES[model] * x[1])))
 
 
-class Log:
-    """A stream of `decisions` requests, each answered and scored, and what is true of them."""
+EVERY = {}
 
-    def __init__(self, seed, decisions, **router):
+
+class Log:
+    """A stream of `decisions` requests, each answered, and what is true of them.
+
+    Args:
+        seed: Of everything that is drawn.
+        decisions: How many.
+        judged: By model, the probability that an answer gets a verdict; 1 where it is not named.
+        router: Changes of the router's configuration.
+    """
+
+    def __init__(self, seed, decisions, judged=EVERY, **router):
         rng = np.random.default_rng(seed)
         self.requests = {}
         self.stream = []
@@ -65,6 +75,8 @@ class Log:
             passed = msgspec.structs.replace(passed, decision_id=name)
             self.learn(fold, "lf.feedback.checks", passed)
             score = float(rng.random() < chance(chosen, x))
+            if rng.random() >= judged.get(chosen, 1.0):
+                continue
             self.learn(fold, "lf.feedback.user", feedback(name, chosen, score, x.tobytes()))
 
     def write(self, subject, fact):
@@ -192,6 +204,19 @@ def test_the_interval_covers_the_truth_in_nine_of_ten_runs(logs, name):
 
     assert len(judged) > 0.9 * RUNS
     check(judged)
+
+
+def test_where_verdicts_depend_on_the_model_the_interval_covers_what_all_requests_would_earn():
+    runs, decisions, begin = 40, 1000, 3000
+    judged = {"strong": 0.6, "medium": 0.45, "weak": 0.2}
+    print(f"seeds {begin} to {begin + runs - 1}")
+    found = [
+        covered(Log(seed, decisions, judged, gamma=2, exploration_floor=0.2), CHEAPER)
+        for seed in range(begin, begin + runs)
+    ]
+
+    assert None not in found
+    check(found)
 
 
 def test_on_a_log_of_the_default_policy_the_interval_covers_the_truth_or_is_refused():

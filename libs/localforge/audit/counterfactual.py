@@ -193,21 +193,21 @@ def _row(
     candidates = made.candidates if made else ()
     predicted = next((_predictions(c) for c in candidates if c.model == record.chosen), (0, 0, 0))
     expected = [0.0, 0.0, 0.0]
-    second_moment = 0.0
     unsupported = 0.0 if made else 1.0
+    probabilities = {}
     for candidate in candidates:
         share, under = target[candidate.model], logged.get(candidate.model, 0.0)
         if share > 0 and under <= 0:
             unsupported += share
         elif share > 0:
-            second_moment += share * share / under
+            probabilities[candidate.model] = (share, under)
         for index, value in enumerate(_predictions(candidate)):
             expected[index] += share * value
     return Row(
         record.decision_id,
         record.chosen,
         target.get(record.chosen, 0.0) / logged[record.chosen],
-        second_moment,
+        probabilities,
         unsupported,
         predicted,
         (expected[0], expected[1], expected[2]),

@@ -1,6 +1,8 @@
 """What a judged log says of the target policy: estimates, or a refusal with its reason."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -17,8 +19,8 @@ NEGLIGIBLE = 1e-6
 """Share of a decision that may go to such models and is still judged: it moves no figure."""
 ENOUGH = 50
 """Decisions of a model from which the share that was scored is looked at."""
-UNEVEN = 0.25
-"""Largest difference of those shares between two models that is not worth a warning."""
+UNEVEN = 4.0
+"""Standard errors between the largest and the least of those shares that chance hardly makes."""
 TOO_FAR = 5.0
 """Standard errors between the mean ratio and 1 that a log drawn as it states does not show."""
 
@@ -29,9 +31,10 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """`quality` (0 to 1), `cost_usd`, `latency_s`, or `utility` at the target's weights."""
     overlap: Overlap
-    """On the decisions for which this figure was observed."""
+    """On the decisions for which this figure was observed, each standing for those of its model for
+    which it was not."""
     logged: Estimate | None = None
-    """What the policy of the log earned on the same decisions, at the prices it paid."""
+    """What the policy of the log earned on all judged decisions, at the prices it paid."""
     ips: Estimate | None = None
     snips: Estimate | None = None
     dr: Estimate | None = None
@@ -87,7 +90,8 @@ class Row(msgspec.Struct, frozen=True):
     decision_id: str
     chosen: str
     ratio: float
-    second_moment: float
+    probabilities: dict[str, tuple[float, float]]
+    """The target's and the log's, of each model that either may choose and the log might have."""
     unsupported: float
     predicted: tuple[float, float, float]
     """Quality, cost and latency predicted of the chosen model, before the answer."""
@@ -158,26 +162,60 @@ def _observers(results: Results) -> dict[str, Callable[[Row], Seen | None]]:
 def _metric(
     name: str, rows: Sequence[Row], observe: Callable[[Row], Seen | None], refusal: str
 ) -> Metric:
-    found = [(row, seen) for row in rows if (seen := observe(row)) is not None]
-    ratio = np.array([row.ratio for row, _ in found])
-    overlap = estimators.overlap(ratio, np.array([row.second_moment for row, _ in found]))
-    refusal = refusal or _size_refusal(name, overlap)
+    found = [observe(row) for row in rows]
+    rates = _observed_rates(rows, [seen is not None for seen in found])
+    # A decision that was seen stands for those of its model that were not.
+    weight = np.array(
+        [
+            0.0 if seen is None else 1 / rates[row.chosen]
+            for row, seen in zip(rows, found, strict=True)
+        ]
+    )
+    ratio = weight * np.array([row.ratio for row in rows])
+    overlap = _overlap(rows, ratio, rates, int(np.count_nonzero(weight)))
+    refusal = refusal or _size_refusal(name, overlap) or _unseen_refusal(name, rows, rates)
     if refusal:
         return Metric(name=name, overlap=overlap, refused=refusal)
-    earned = np.array([seen[0] for _, seen in found])
-    reward = np.array([seen[1] for _, seen in found])
-    predicted = np.array([_component(name, row, row.predicted) for row, _ in found])
-    expected = np.array([_component(name, row, row.expected) for row, _ in found])
+    earned = np.array([seen[0] if seen else 0.0 for seen in found])
+    reward = np.array([seen[1] if seen else 0.0 for seen in found])
+    predicted = np.array([_component(name, row, row.predicted) for row in rows])
+    expected = np.array([_component(name, row, row.expected) for row in rows])
     terms = estimators.doubly_robust_terms(ratio, reward, predicted, expected)
+    own = estimators.doubly_robust_terms(weight, earned, predicted, predicted)
     return Metric(
         name=name,
         overlap=overlap,
-        logged=estimators.mean(earned),
+        logged=estimators.mean(own),
         ips=estimators.ips(ratio, reward),
         snips=estimators.snips(ratio, reward),
         dr=estimators.mean(terms),
-        difference=estimators.mean(terms - earned),
+        difference=estimators.mean(terms - own),
     )
+
+
+def _observed_rates(rows: Sequence[Row], seen: Sequence[bool]) -> dict[str, float]:
+    """Return the share of each chosen model's decisions for which a figure was seen, 0 to 1."""
+    made = Counter(row.chosen for row in rows)
+    scored = Counter(row.chosen for row, is_seen in zip(rows, seen, strict=True) if is_seen)
+    return {model: scored[model] / count for model, count in made.items()}
+
+
+def _overlap(
+    rows: Sequence[Row], ratio: estimators.Vector, rates: Mapping[str, float], seen: int
+) -> Overlap:
+    if not seen:
+        return estimators.overlap(np.zeros(0), np.zeros(0))
+    # A model that was never drawn, or never seen, would be seen as often as all together.
+    usual = seen / len(rows)
+    moments = [
+        sum(
+            target * target / (logged * (rates.get(model) or usual))
+            for model, (target, logged) in row.probabilities.items()
+        )
+        for row in rows
+    ]
+    found = estimators.overlap(ratio, np.array(moments))
+    return msgspec.structs.replace(found, decisions=seen)
 
 
 def _utility(row: Row, parts: tuple[float, float, float]) -> float:
@@ -214,11 +252,25 @@ def _size_refusal(name: str, overlap: Overlap) -> str:
     return ""
 
 
+def _unseen_refusal(name: str, rows: Sequence[Row], rates: Mapping[str, float]) -> str:
+    share = sum(
+        target
+        for row in rows
+        for model, (target, _) in row.probabilities.items()
+        if rates.get(model) == 0.0
+    ) / len(rows)
+    if share <= MOST_UNSUPPORTED:
+        return ""
+    return (
+        f"{share:.1%} of the target's choices are models of which the log has no observed {name} "
+        f"(at most {MOST_UNSUPPORTED:.0%})"
+    )
+
+
 def _drawn_otherwise(rows: Sequence[Row]) -> str:
     covered = [row for row in rows if row.is_covered]
-    found = estimators.overlap(
-        np.array([row.ratio for row in covered]), np.array([row.second_moment for row in covered])
-    )
+    ratio = np.array([row.ratio for row in covered])
+    found = _overlap(covered, ratio, {}, len(covered))
     error = found.mean_ratio_error
     if not error or abs(found.mean_ratio - 1.0) <= TOO_FAR * error:
         return ""
@@ -229,16 +281,20 @@ def _drawn_otherwise(rows: Sequence[Row]) -> str:
 
 
 def _scored_unevenly(rows: Sequence[Row], results: Results) -> str:
-    counts: dict[str, list[int]] = {}
-    for row in rows:
-        count = counts.setdefault(row.chosen, [0, 0])
-        count[0] += 1
-        count[1] += results.quality(row.decision_id) is not None
-    rates = {model: scored / made for model, (made, scored) in counts.items() if made >= ENOUGH}
-    if not rates or max(rates.values()) - min(rates.values()) <= UNEVEN:
+    made = Counter(row.chosen for row in rows)
+    looked_at = [row for row in rows if made[row.chosen] >= ENOUGH]
+    scored = [results.quality(row.decision_id) is not None for row in looked_at]
+    rates = _observed_rates(looked_at, scored)
+    if not rates:
+        return ""
+    most, least = max(rates, key=rates.__getitem__), min(rates, key=rates.__getitem__)
+    usual = sum(scored) / len(scored)
+    error = math.sqrt(usual * (1 - usual) * (1 / made[most] + 1 / made[least]))
+    if rates[most] - rates[least] <= UNEVEN * error:
         return ""
     told = ", ".join(f"{model} {rate:.0%}" for model, rate in sorted(rates.items()))
     return (
-        f"answers are not scored equally often ({told}): the estimates of quality and utility are "
-        "for requests that get a verdict, and are biased if a verdict depends on the answer"
+        f"answers are not scored equally often ({told}): the estimates of quality and utility "
+        "allow for what depends on the model alone, and are biased where an answer is scored or "
+        "not because of how good it is"
     )
