@@ -6,7 +6,7 @@ the logged one: what the target would have *learned* from its own choices is not
 is the value of the new rule on what the old one had learned.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -88,6 +88,8 @@ class Counterfactual:
             differ=self._differ,
             unsupported=judgement.unsupported_share(rows),
             uncovered=sum(not row.is_covered for row in rows),
+            fell_back=len(judgement.fell_back(rows, self._results)),
+            unanswered=len(judgement.unanswered(rows, self._results)),
             shares={
                 model: (log / len(rows), target / len(rows))
                 for model, (log, target) in sorted(self._shares.items())
@@ -203,6 +205,7 @@ def _row(
             probabilities[candidate.model] = (share, under)
         for index, value in enumerate(_predictions(candidate)):
             expected[index] += share * value
+    shared, instead = _shared(record, candidates)
     return Row(
         record.decision_id,
         record.chosen,
@@ -212,8 +215,29 @@ def _row(
         predicted,
         (expected[0], expected[1], expected[2]),
         (made.cost_weight, made.latency_weight) if made else (0.0, 0.0),
+        shared,
+        _predictions(instead) if instead else None,
         tariffs,
     )
+
+
+def _shared(
+    record: DecisionMade, candidates: Sequence[Candidate]
+) -> tuple[tuple[str, ...], Candidate | None]:
+    """Return whom both ask until their orders part, and whom the target asks then.
+
+    Args:
+        record: As logged.
+        candidates: The target's, which begins with the logged choice, too.
+    """
+    others = [c for c in candidates if c.model != record.chosen]
+    others.sort(key=lambda c: (c.tier, -c.utility))
+    shared = [record.chosen]
+    for asked, candidate in zip(record.plan[1:], others, strict=False):
+        if asked != candidate.model:
+            break
+        shared.append(asked)
+    return tuple(shared), next((c for c in others if c.model not in shared), None)
 
 
 def _predictions(candidate: Candidate) -> tuple[float, float, float]:

@@ -21,6 +21,8 @@ ENOUGH = 50
 """Decisions of a model from which the share that was scored is looked at."""
 UNEVEN = 4.0
 """Standard errors between the largest and the least of those shares that chance hardly makes."""
+OFTEN = 0.01
+"""Share of the requests that may fail at the chosen model, or altogether, without a warning."""
 TOO_FAR = 5.0
 """Standard errors between the mean ratio and 1 that a log drawn as it states does not show."""
 
@@ -72,6 +74,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the target's choices over all judged decisions that the log could not have made."""
     uncovered: int
     """Judged decisions left out of the estimates: the target may choose such a model there."""
+    fell_back: int
+    """Judged decisions whose chosen model did not answer, and another did."""
+    unanswered: int
+    """Judged decisions that no model answered."""
     shares: dict[str, tuple[float, float]]
     """Per model its share of the log's and of the target's choices, in expectation."""
     metrics: tuple[Metric, ...]
@@ -99,6 +105,10 @@ class Row(msgspec.Struct, frozen=True):
     """The same over the target's choices."""
     weights: tuple[float, float]
     """Utility per US dollar and per second under the target."""
+    shared: tuple[str, ...]
+    """Whom both would ask one after the other, the chosen model first, until their orders part."""
+    instead: tuple[float, float, float] | None
+    """Quality, cost and latency predicted of the model that the target asks then; None: nobody."""
     tariffs: Tariffs = msgspec.field(default_factory=lambda: AS_CHARGED)
     """What the target pays for the answers of the log."""
 
@@ -109,7 +119,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 Seen = tuple[float, float]
-"""What was earned, and what the same outcome would have earned at the target's prices."""
+"""What was earned, and what the target would have earned, had it chosen the same model."""
 
 
 def estimate(rows: Sequence[Row], results: Results) -> tuple[Metric, ...]:
@@ -122,7 +132,7 @@ def estimate(rows: Sequence[Row], results: Results) -> tuple[Metric, ...]:
     refusal = _overlap_refusal(len(rows), unsupported_share(rows))
     covered = [row for row in rows if row.is_covered]
     return tuple(
-        _metric(name, covered, observe, refusal) for name, observe in _observers(results).items()
+        _metric(name, covered, observe, refusal) for name, observe in observers(results).items()
     )
 
 
@@ -133,22 +143,63 @@ def unsupported_share(rows: Sequence[Row]) -> float:
 
 def warnings(rows: Sequence[Row], results: Results) -> tuple[str, ...]:
     """Return what makes the log doubtful although an estimate can be had."""
-    return tuple(filter(None, (_drawn_otherwise(rows), _scored_unevenly(rows, results))))
+    found = (
+        _drawn_otherwise(rows),
+        _scored_unevenly(rows, results),
+        _told_often(
+            rows,
+            fell_back(rows, results),
+            "the chosen model did not answer, and another did",
+            "where the target would have asked a different one next, its prediction stands in for "
+            "the answer, and costs or delays of a failure may be wrong",
+        ),
+        _told_often(
+            rows,
+            unanswered(rows, results),
+            "no model answered",
+            "latency and utility are those of answers, and leave such requests out",
+        ),
+    )
+    return tuple(filter(None, found))
 
 
-def _observers(results: Results) -> dict[str, Callable[[Row], Seen | None]]:
+def fell_back(rows: Sequence[Row], results: Results) -> list[Row]:
+    """Return the decisions whose chosen model did not answer, and another did."""
+    return [row for row in rows if results.answered_by(row.decision_id) not in ("", row.chosen)]
+
+
+def unanswered(rows: Sequence[Row], results: Results) -> list[Row]:
+    """Return the decisions that no model answered."""
+    return [row for row in rows if not results.answered_by(row.decision_id)]
+
+
+def observers(results: Results) -> dict[str, Callable[[Row], Seen | None]]:
+    """Return by the name of each figure what tells it of a decision; None where it was not seen."""
+
+    def parted(row: Row) -> bool:
+        """Tell whether the target would have asked others than those who failed and answered."""
+        answered_by = results.answered_by(row.decision_id)
+        return bool(answered_by) and answered_by not in row.shared
+
     def quality(row: Row) -> Seen | None:
         found = results.quality(row.decision_id)
-        return None if found is None else (found, found)
+        if found is None or not parted(row):
+            return None if found is None else (found, found)
+        return row.instead and (found, row.instead[0])
 
     def cost(row: Row) -> Seen | None:
         paid = results.cost_usd(row.decision_id)
-        then = results.cost_usd(row.decision_id, row.tariffs)
-        return None if paid is None or then is None else (paid, then)
+        then = results.cost_usd(row.decision_id, row.tariffs, row.shared if parted(row) else None)
+        if paid is None or then is None:
+            return None
+        return paid, then + (row.instead[1] if row.instead and parted(row) else 0.0)
 
     def latency(row: Row) -> Seen | None:
         found = results.latency_s(row.decision_id)
-        return None if found is None else (found, found)
+        if found is None or not parted(row):
+            return None if found is None else (found, found)
+        begun = results.latency_s(row.decision_id, row.shared)
+        return row.instead and (found, (begun or 0.0) + row.instead[2])
 
     def utility(row: Row) -> Seen | None:
         q, c, s = quality(row), cost(row), latency(row)
@@ -298,3 +349,11 @@ def _scored_unevenly(rows: Sequence[Row], results: Results) -> str:
         "allow for what depends on the model alone, and are biased where an answer is scored or "
         "not because of how good it is"
     )
+
+
+def _told_often(rows: Sequence[Row], which: Sequence[Row], what: str, so: str) -> str:
+    if len(which) <= OFTEN * len(rows):
+        return ""
+    made, met = Counter(row.chosen for row in rows), Counter(row.chosen for row in which)
+    told = ", ".join(f"{model} {met[model] / made[model]:.1%}" for model in sorted(met))
+    return f"at {len(which) / len(rows):.1%} of the requests {what} ({told} of its own): {so}"

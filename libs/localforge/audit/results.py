@@ -1,6 +1,6 @@
 """What came of every decision: its verdicts, and what all its attempts cost and took."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from localforge.contracts.chat import Usage
@@ -90,15 +90,13 @@ AS_CHARGED: Tariffs = {}
 class _Result:
     """Of one decision."""
 
-    __slots__ = ("answered", "attempts", "score", "seconds", "weight")
+    __slots__ = ("answered_by", "attempts", "score", "weight")
 
     def __init__(self) -> None:
         self.score = 0.0
         self.weight = 0.0
-        self.seconds = 0.0
-        self.answered = False
-        self.attempts: list[tuple[str, Usage, float, float]] = []
-        """Model, tokens, seconds and what was charged, of each."""
+        self.answered_by = ""
+        self.attempts: list[OutcomeObserved] = []
 
 
 class Results:
@@ -116,9 +114,9 @@ class Results:
         if not self._new(fact.identity):
             return
         result = self._of(fact.decision_id)
-        result.attempts.append((fact.model, fact.usage, fact.total_s, fact.cost_usd))
-        result.seconds += max(fact.queue_s, 0.0) + max(fact.total_s, 0.0)
-        result.answered |= fact.status == "ok"
+        result.attempts.append(fact)
+        if fact.status == "ok" and not result.answered_by:
+            result.answered_by = fact.model
 
     def feedback(self, fact: FeedbackGiven) -> None:
         """Take a verdict; several of one decision are averaged by weight.
@@ -137,25 +135,50 @@ class Results:
         result = self._results.get(decision_id)
         return result.score / result.weight if result and result.weight else None
 
-    def cost_usd(self, decision_id: str, tariffs: Tariffs = AS_CHARGED) -> float | None:
+    def answered_by(self, decision_id: str) -> str:
+        """Return the model that answered; empty without an answer."""
+        result = self._results.get(decision_id)
+        return result.answered_by if result else ""
+
+    def cost_usd(
+        self,
+        decision_id: str,
+        tariffs: Tariffs = AS_CHARGED,
+        models: Collection[str] | None = None,
+    ) -> float | None:
         """Return the cost of all attempts in US dollars; None when none was observed.
 
         Args:
             decision_id: Of the decision.
             tariffs: What to charge instead of what was charged.
+            models: Whose attempts count; None for all.
         """
         result = self._results.get(decision_id)
         if result is None or not result.attempts:
             return None
         return sum(
-            tariffs[model].charge(usage, seconds, charged) if model in tariffs else charged
-            for model, usage, seconds, charged in result.attempts
+            tariffs[fact.model].charge(fact.usage, fact.total_s, fact.cost_usd)
+            if fact.model in tariffs
+            else fact.cost_usd
+            for fact in result.attempts
+            if models is None or fact.model in models
         )
 
-    def latency_s(self, decision_id: str) -> float | None:
-        """Return the seconds all attempts took, queues included; None without an answer."""
+    def latency_s(self, decision_id: str, models: Collection[str] | None = None) -> float | None:
+        """Return the seconds all attempts took, queues included; None without an answer.
+
+        Args:
+            decision_id: Of the decision.
+            models: Whose attempts count; None for all.
+        """
         result = self._results.get(decision_id)
-        return result.seconds if result and result.answered else None
+        if result is None or not result.answered_by:
+            return None
+        return sum(
+            max(fact.queue_s, 0.0) + max(fact.total_s, 0.0)
+            for fact in result.attempts
+            if models is None or fact.model in models
+        )
 
     def _of(self, decision_id: str) -> _Result:
         result = self._results.get(decision_id)

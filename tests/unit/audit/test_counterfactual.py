@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from localforge.audit import judgement
 from localforge.audit.counterfactual import Counterfactual
 from localforge.audit.policies import TargetPolicy
 from localforge.audit.results import Results, Tariff
@@ -430,6 +431,95 @@ def test_quality_is_refused_where_nobody_judged_the_models_that_would_be_chosen(
     assert "are models of which the log has no observed quality" in quality.refused
     assert "no observed utility" in utility.refused
     assert not cost.refused
+
+
+THREE = (*CARDS, card("middle", price_out=8.0, quality_prior=0.65))
+"""In the log the dear model is the last resort; where a dollar weighs nothing it is the first."""
+QUALITY_ALONE = config(gamma=2.0, preferences={"balanced": Weights(cost=0, latency=0.003)})
+
+
+def failing(model, then="ok", decisions=300):
+    """A log in which `model` never answers; whoever is asked next does, at a quality of 0.9."""
+    router = service(*THREE, config=LOGGED)
+    stream = []
+    for index in range(decisions):
+        made = router.route(route_call(f"d{index}"), NOW + index * 0.01).decision
+        facts = [(f"lf.decision.d{index}", made)]
+        for step, asked in enumerate(made.plan[:2]):
+            status = "error" if asked == model else "ok"
+            attempt = outcome(f"d{index}", asked, status=status if step == 0 else then)
+            attempt = msgspec.structs.replace(
+                attempt, outcome_id=f"d{index}.{step}", cost_usd=0.001 * (step + 1)
+            )
+            facts.append((f"lf.outcome.local.{attempt.backend}", attempt))
+            if status == "ok":
+                break
+        if attempt.status == "ok":
+            verdict = FeedbackGiven(
+                feedback_id=f"f{index}", decision_id=f"d{index}", model=asked, score=0.9
+            )
+            facts.append(("lf.feedback.user", verdict))
+        stream += [
+            (len(stream) + i, subject, fact.encode()) for i, (subject, fact) in enumerate(facts, 1)
+        ]
+    return stream
+
+
+def judged_rows(stream, asked):
+    running = Counterfactual(TargetPolicy(asked), Fold(SCHEMA, DIM))
+    for message in stream:
+        running.feed(*message)
+    running.finish()
+    observers = judgement.observers(running._results)
+    return [(row, {n: observe(row) for n, observe in observers.items()}) for row in running._rows]
+
+
+def test_after_a_failure_the_prediction_of_the_targets_next_model_stands_in_for_the_logs_answer():
+    rows = judged_rows(failing("middle"), QUALITY_ALONE)
+
+    fell_back = [(row, seen) for row, seen in rows if row.chosen == "middle"]
+    assert fell_back
+    for row, seen in fell_back:
+        # The log went on with the cheap model, the target goes on with the dear one.
+        assert row.shared == ("middle",)
+        quality, cost, latency = row.instead
+        assert seen["quality"] == pytest.approx((0.9, quality))
+        assert seen["cost_usd"] == pytest.approx((0.003, 0.001 + cost))
+        assert seen["latency_s"] == pytest.approx((4.0, 2.0 + latency))
+        assert quality == 0.7
+
+
+def test_after_a_failure_the_logs_answer_counts_where_the_target_would_have_asked_the_same_model():
+    for row, seen in judged_rows(failing("middle"), LOGGED):
+        assert row.shared[0] == row.chosen
+        assert len(row.shared) == len(THREE)
+        assert all(earned == then for earned, then in seen.values())
+
+
+def test_where_the_target_has_no_other_model_a_failure_leaves_only_its_cost():
+    models = (ModelConfig(name="middle", price_in=0.0, price_out=8.0, quality_prior=0.65),)
+    asked = config((BackendConfig(name="b", kind="openai", url="http://x/v1", models=models),))
+
+    rows = judged_rows(failing("middle"), asked)
+
+    for seen in [seen for row, seen in rows if row.chosen == "middle"]:
+        assert seen["cost_usd"] == pytest.approx((0.003, 0.001))
+        assert seen["quality"] is seen["latency_s"] is seen["utility"] is None
+
+
+def test_models_that_fail_and_requests_without_an_answer_are_counted_and_pointed_out():
+    report = judge(failing("middle"))
+    (warning,) = report.warnings
+    share = report.fell_back / report.judged
+
+    assert report.unanswered == 0
+    assert share == pytest.approx(report.shares["middle"][0], abs=0.1)
+    assert f"{share:.1%} of the requests the chosen model did not answer" in warning
+    assert "middle 100.0% of its own" in warning
+
+    report = judge(failing("middle", then="error"))
+    assert (report.fell_back, report.unanswered / report.judged) == (0, share)
+    assert any(f"{share:.1%} of the requests no model answered" in w for w in report.warnings)
 
 
 def test_what_cannot_be_judged_is_counted_with_the_reason():
