@@ -45,10 +45,11 @@ class Log:
         seed: Of everything that is drawn.
         decisions: How many.
         judged: By model, the probability that an answer gets a verdict; 1 where it is not named.
+        spread: Standard deviation of the logarithm of how long answers are; of the mean `TOKENS`.
         router: Changes of the router's configuration.
     """
 
-    def __init__(self, seed, decisions, judged=EVERY, **router):
+    def __init__(self, seed, decisions, judged=EVERY, spread=0.0, **router):
         rng = np.random.default_rng(seed)
         self.requests = {}
         self.stream = []
@@ -62,7 +63,8 @@ class Log:
             self.requests[name] = x
             self.write(f"lf.decision.{name}", made)
             chosen = made.chosen
-            tokens = rng.poisson(TOKENS[chosen])
+            longer = math.exp(spread * rng.normal() - spread**2 / 2) if spread else 1.0
+            tokens = rng.poisson(TOKENS[chosen] * longer)
             answer = outcome(name, chosen, tokens=int(tokens), total_s=tokens / 100)
             cost = tokens * PRICES[chosen] / 1e6
             self.learn(
@@ -217,6 +219,24 @@ def test_where_verdicts_depend_on_the_model_the_interval_covers_what_all_request
 
     assert None not in found
     check(found)
+
+
+def test_where_lengths_have_a_long_tail_it_warns_that_the_interval_of_the_cost_does_not_hold():
+    runs, begin = 40, 4000
+    print(f"seeds {begin} to {begin + runs - 1}")
+    logs = [
+        Log(seed, DECISIONS, spread=2.0, gamma=2, exploration_floor=0.2)
+        for seed in range(begin, begin + runs)
+    ]
+    warned = [any("cost_usd" in told for told in judge(log, CHEAPER)[0].warnings) for log in logs]
+    found = [held for log in logs if (held := covered(log, CHEAPER))]
+    rates = {which: float(np.mean([held[which] for held in found])) for which in found[0]}
+    print(f"warned of {np.mean(warned):.0%}; {rates}")
+
+    assert np.mean(warned) > 0.9
+    assert rates["cost_usd", "dr"] < PROMISED
+    # Quality has no such tail.
+    assert rates["quality", "dr"] >= PROMISED - 2 * math.sqrt(PROMISED * (1 - PROMISED) / runs)
 
 
 def test_on_a_log_of_the_default_policy_the_interval_covers_the_truth_or_is_refused():

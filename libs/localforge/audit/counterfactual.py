@@ -81,6 +81,7 @@ class Counterfactual:
         """Judge what is left and return the report."""
         self._timeline.finish()
         rows = self._rows
+        metrics = judgement.estimate(rows, self._results)
         return Report(
             decisions=self._decisions,
             judged=len(rows),
@@ -94,9 +95,9 @@ class Counterfactual:
                 model: (log / len(rows), target / len(rows))
                 for model, (log, target) in sorted(self._shares.items())
             },
-            metrics=judgement.estimate(rows, self._results),
+            metrics=metrics,
             examples=tuple(self._examples),
-            warnings=judgement.warnings(rows, self._results),
+            warnings=judgement.warnings(rows, self._results, metrics),
         )
 
     def _take(self, decode: Callable[[bytes], F], keep: Callable[[F], None], data: bytes) -> None:

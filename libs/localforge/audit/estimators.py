@@ -11,7 +11,8 @@ that action under the other policy over the logged one, and `reward_i`, what cam
   reward was known; unbiased however wrong they are, and the more precise the better they are.
 
 Intervals are normal approximations from the empirical variance of the terms (for SNIPS of the
-linearised terms), at 95 %. They need many effective samples, which `Overlap` measures.
+linearised terms), at 95 %. They need many effective samples, which `Overlap` measures, and no
+terms that dwarf all others: where `Estimate.leading` is near 1, the variance is not known.
 """
 
 import math
@@ -24,6 +25,10 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+FEW = 5
+"""Terms whose share of the sum of squares is told."""
+ROUNDING = 1e-9
+"""Standard deviations below this share of the value are rounding."""
 _Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
@@ -33,6 +38,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     low: float
     high: float
+    leading: float = 0.0
+    """Share of the sum of squared deviations that the `FEW` largest hold, 0 to 1."""
 
 
 class Overlap(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +121,10 @@ def doubly_robust_terms(
 
 def _around(value: float, deviations: Vector) -> Estimate:
     count = len(deviations)
-    variance = float(np.sum(deviations**2)) / max(count - 1, 1)
+    squares = np.sort(deviations**2)
+    total = float(np.sum(squares))
+    variance = total / max(count - 1, 1)
     half = _Z * math.sqrt(variance / count)
-    return Estimate(value=value, low=value - half, high=value + half)
+    spreads = math.sqrt(variance) > ROUNDING * abs(value)
+    leading = float(np.sum(squares[-FEW:])) / total if spreads else 0.0
+    return Estimate(value=value, low=value - half, high=value + half, leading=leading)

@@ -23,6 +23,9 @@ UNEVEN = 4.0
 """Standard errors between the largest and the least of those shares that chance hardly makes."""
 OFTEN = 0.01
 """Share of the requests that may fail at the chosen model, or altogether, without a warning."""
+HEAVY = 0.75
+"""Share of the sum of squares in so few terms (`estimators.FEW`) above which intervals do
+not hold: with lognormal lengths of answers (sigma 2), those of the cost did in 65 to 75 %."""
 TOO_FAR = 5.0
 """Standard errors between the mean ratio and 1 that a log drawn as it states does not show."""
 
@@ -141,8 +144,14 @@ def unsupported_share(rows: Sequence[Row]) -> float:
     return sum(row.unsupported for row in rows) / len(rows) if rows else 0.0
 
 
-def warnings(rows: Sequence[Row], results: Results) -> tuple[str, ...]:
-    """Return what makes the log doubtful although an estimate can be had."""
+def warnings(rows: Sequence[Row], results: Results, metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """Return what makes the log doubtful although an estimate can be had.
+
+    Args:
+        rows: All judged decisions.
+        results: What came of them.
+        metrics: What was estimated from both.
+    """
     found = (
         _drawn_otherwise(rows),
         _scored_unevenly(rows, results),
@@ -159,6 +168,7 @@ def warnings(rows: Sequence[Row], results: Results) -> tuple[str, ...]:
             "no model answered",
             "latency and utility are those of answers, and leave such requests out",
         ),
+        _heavy(metrics),
     )
     return tuple(filter(None, found))
 
@@ -357,3 +367,20 @@ def _told_often(rows: Sequence[Row], which: Sequence[Row], what: str, so: str) -
     made, met = Counter(row.chosen for row in rows), Counter(row.chosen for row in which)
     told = ", ".join(f"{model} {met[model] / made[model]:.1%}" for model in sorted(met))
     return f"at {len(which) / len(rows):.1%} of the requests {what} ({told} of its own): {so}"
+
+
+def _heavy(metrics: Sequence[Metric]) -> str:
+    # Not of the terms with predictions: the first ones, made while nothing was known, are far off
+    # and hold most of the variance, and their intervals hold all the same.
+    shares = {
+        metric.name: max(metric.logged.leading, metric.ips.leading)
+        for metric in metrics
+        if metric.logged and metric.ips
+    }
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share > HEAVY)
+    if not told:
+        return ""
+    return (
+        f"{estimators.FEW} requests hold most of the variance ({told}): intervals of these figures "
+        "miss the truth more often than one in twenty times"
+    )

@@ -1,5 +1,7 @@
 """Counterfactual judgement on small streams: what is counted, repriced, left out and refused."""
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -520,6 +522,26 @@ def test_models_that_fail_and_requests_without_an_answer_are_counted_and_pointed
     report = judge(failing("middle", then="error"))
     assert (report.fell_back, report.unanswered / report.judged) == (0, share)
     assert any(f"{share:.1%} of the requests no model answered" in w for w in report.warnings)
+
+
+def test_a_few_requests_that_hold_most_of_the_variance_are_pointed_out():
+    def charging(dear_ones):
+        turns = itertools.count()
+        return log(300, charged=lambda _: 1.0 if next(turns) % (300 // dear_ones) == 0 else 0.001)
+
+    report = judge(charging(3))
+    (warning,) = report.warnings
+    assert report.metrics[1].logged.leading == pytest.approx(1.0, abs=0.01)
+    assert "5 requests hold most of the variance (cost_usd" in warning
+
+    # Thirty of three hundred hold nine tenths together.
+    report = judge(charging(30))
+    assert report.metrics[1].logged.leading == pytest.approx(0.9 * 5 / 30, abs=0.01)
+    assert report.warnings == ()
+
+
+def test_rounding_is_no_variance():
+    assert judge(log()).metrics[1].logged.leading == 0.0
 
 
 def test_what_cannot_be_judged_is_counted_with_the_reason():
