@@ -77,7 +77,7 @@ class Log:
             passed = msgspec.structs.replace(passed, decision_id=name)
             self.learn(fold, "lf.feedback.checks", passed)
             score = float(rng.random() < chance(chosen, x))
-            if rng.random() >= judged.get(chosen, 1.0):
+            if chosen in judged and rng.random() >= judged[chosen]:
                 continue
             self.learn(fold, "lf.feedback.user", feedback(name, chosen, score, x.tobytes()))
 

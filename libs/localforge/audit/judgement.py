@@ -25,7 +25,7 @@ OFTEN = 0.01
 """Share of the requests that may fail at the chosen model, or altogether, without a warning."""
 HEAVY = 0.75
 """Share of the sum of squares in so few terms (`estimators.FEW`) above which intervals do
-not hold: with lognormal lengths of answers (sigma 2), those of the cost did in 65 to 75 %."""
+not hold: with lognormal lengths of answers (sigma 2), those of the cost did in 68 to 78 %."""
 TOO_FAR = 5.0
 """Standard errors between the mean ratio and 1 that a log drawn as it states does not show."""
 
@@ -160,7 +160,7 @@ def warnings(rows: Sequence[Row], results: Results, metrics: Sequence[Metric]) -
             fell_back(rows, results),
             "the chosen model did not answer, and another did",
             "where the target would have asked a different one next, its prediction stands in for "
-            "the answer, and costs or delays of a failure may be wrong",
+            "the answer, and costs and delays come out too low where that one fails as well",
         ),
         _told_often(
             rows,
