@@ -1,5 +1,6 @@
 """Builders for the tests of deciding, learning and replaying."""
 
+import msgspec
 import numpy as np
 
 from localforge.bandit import Applied, Fold
@@ -156,6 +157,14 @@ def outcome(
         total_s=total_s,
         domain=domain,
     )
+
+
+def failure(
+    identity: str, model: str, *, total_s: float = 10.0, code: str = "backend_http_500"
+) -> OutcomeObserved:
+    """One attempt that failed."""
+    fact = outcome(identity, model, tokens=0, first_token_s=0.0, total_s=total_s, status="error")
+    return msgspec.structs.replace(fact, error_code=code, finish_reason="")
 
 
 def learn(fold: Fold, *facts: FeedbackGiven | OutcomeObserved) -> list[Applied]:

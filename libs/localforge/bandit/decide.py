@@ -17,6 +17,7 @@ from localforge.bandit.learner import Learner
 from localforge.bandit.parameters import PolicyParameters, rule_of
 from localforge.bandit.policies import Outlook, greedy
 from localforge.bandit.prior import level_of
+from localforge.bandit.reliability import NONE, Risk, with_failures
 from localforge.bandit.rules import settled
 from localforge.contracts.facts import Candidate, DecisionMade, Exclusion
 
@@ -130,6 +131,7 @@ class _Forecast(msgspec.Struct, frozen=True, gc=False):
     sound: float
     mean: float
     """Quality without the bound of `sound`."""
+    risk: Risk
 
 
 def _expenses(inputs: DecisionMade, learner: Learner) -> list[_Expense]:
@@ -179,10 +181,8 @@ def _predict(
     )
     cost_weight, latency_weight = inputs.cost_weight, inputs.latency_weight
     incumbent, switching_cost = inputs.incumbent, inputs.switching_cost
-    forecasts = []
-    for offer, expense, mean, std, seen, doubt, further in zip(
-        offers, expenses, qualities, stds, evidence, doubts, tried, strict=True
-    ):
+    worth, sounds = [], []
+    for offer, expense, mean in zip(offers, expenses, qualities, strict=True):
         sound = learner.soundness.share(offer.model)
         quality = mean if 0.0 < mean < sound else min(max(mean, 0.0), sound)
         loss = (
@@ -192,10 +192,17 @@ def _predict(
         )
         if not loss < MOST:
             loss = _bounded(loss)
-        forecasts.append(
-            _Forecast(quality, std, seen, quality - loss, doubt, seen + further, sound, mean)
+        sounds.append((sound, quality))
+        worth.append(quality - loss)
+    risks = [learner.reliability.risk((offer.backend, offer.model)) for offer in offers]
+    if any(risk is not NONE for risk in risks):
+        worth = with_failures(worth, risks, latency_weight)
+    return [
+        _Forecast(quality, std, seen, utility, doubt, seen + further, sound, mean, risk)
+        for (sound, quality), mean, std, seen, doubt, further, utility, risk in zip(
+            sounds, qualities, stds, evidence, doubts, tried, worth, risks, strict=True
         )
-    return forecasts
+    ]
 
 
 def _probabilities(
@@ -261,6 +268,8 @@ def _candidate(
         utility=forecast.utility,
         probability=probability,
         sound=forecast.sound,
+        failed_share=forecast.risk.share,
+        lost_s=forecast.risk.lost_s,
     )
 
 

@@ -8,6 +8,7 @@ from localforge.bandit.cascade import Credit
 from localforge.bandit.ids import RecentIds
 from localforge.bandit.ladder import TRUSTED, learn_agreement, learn_check, learn_score
 from localforge.bandit.learner import Learner
+from localforge.bandit.reliability import is_own_failure
 from localforge.bandit.ridge import Vector
 from localforge.bandit.shipped import ShippedPrior
 from localforge.bandit.state import canonical_parts, hash_parts
@@ -39,7 +40,7 @@ class Applied(enum.StrEnum):
     FOREIGN = "foreign"
     """An outcome of another backend than the one whose subject it came on."""
     NOT_OK = "not_ok"
-    """An outcome that is not a complete answer."""
+    """An outcome that is neither a complete answer nor the model's own failure."""
     SCHEMA = "feature_schema"
     FEATURES = "features"
     """Wrong length or not finite."""
@@ -134,10 +135,13 @@ class Fold:
         return applied
 
     def _take_outcome(self, fact: OutcomeObserved) -> Applied:
-        if fact.status != "ok":
+        failed = is_own_failure(fact)
+        if fact.status != "ok" and not failed:
             return Applied.NOT_OK
         if not self.ids.add(fact.identity):
             return Applied.DUPLICATE
+        if failed:
+            return Applied.LEARNED if self.learner.reliability.learn(fact) else Applied.NUMBERS
         self.learner.checked.note_answer(fact.model)
         if fact.cascade is not None and fact.cascade.compared:
             try:
@@ -147,6 +151,7 @@ class Fold:
         if not self.learner.usage.learn(fact):
             return Applied.NUMBERS
         self.learner.billing.learn(fact)
+        self.learner.reliability.learn(fact)
         return Applied.LEARNED
 
     def _take_feedback(self, fact: FeedbackGiven) -> Applied:

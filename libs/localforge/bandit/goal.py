@@ -341,7 +341,7 @@ def forecasts_of(decision: DecisionMade) -> dict[str, Forecast]:
             quality=c.quality,
             quality_std=c.quality_std,
             cost_usd=c.cost_usd,
-            toll=decision.latency_weight * c.latency_s
+            toll=decision.latency_weight * (c.latency_s + c.failed_share * c.lost_s)
             + (0.0 if decision.incumbent in ("", c.model) else decision.switching_cost),
         )
         for c in decision.candidates

@@ -1,4 +1,4 @@
-"""What the router has learned: quality per model, answer length, billing, speed."""
+"""What the router has learned: quality per model, answer length, billing, speed, failures."""
 
 import functools
 
@@ -9,6 +9,7 @@ from localforge.bandit.billing import Billing
 from localforge.bandit.cascade import Cascade
 from localforge.bandit.checked import Checked
 from localforge.bandit.quality import QualityRegressor
+from localforge.bandit.reliability import Reliability
 from localforge.bandit.ridge import RidgeArms, Vector
 from localforge.bandit.shipped import ShippedPrior, trained_from
 from localforge.bandit.soundness import Soundness
@@ -51,6 +52,8 @@ class Learner:
         """What the form of an answer says of its quality."""
         self.soundness = Soundness()
         """How many answers have a sound form."""
+        self.reliability = Reliability()
+        """How many attempts fail."""
         unseen_from = None if prior else trained_from(feature_schema)
         self.read = functools.lru_cache(maxsize=RECENT)(
             functools.partial(_read, self.arms, unseen_from)

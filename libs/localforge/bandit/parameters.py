@@ -13,6 +13,7 @@ from localforge.bandit import (
     drift,
     ladder,
     prior,
+    reliability,
     ridge,
     soundness,
     usage,
@@ -21,9 +22,9 @@ from localforge.bandit.policies import DEFAULT, POLICIES, Outlook
 from localforge.config import RouterConfig
 from localforge.scoring.verdict import FAILED_BELOW
 
-LEARNER = "levels.v6"
+LEARNER = "levels.v7"
 """Name and version of the learners' arithmetic; a state of another one is not read."""
-VERSION = "v6"
+VERSION = "v7"
 """Of the policies: a change of a rule or of a learner's arithmetic is a new version."""
 
 CONSTANTS_HASH = hashlib.blake2b(
@@ -70,6 +71,13 @@ CONSTANTS_HASH = hashlib.blake2b(
             soundness.KEPT,
             soundness.PATIENCE,
             soundness.MAX_MODELS,
+            reliability.FADING,
+            reliability.PRIOR,
+            reliability.LOST_FADING,
+            reliability.MAX_MODELS,
+            reliability.OWN_FAULT,
+            sorted(reliability.FURTHER_FAULTS),
+            sorted(reliability.NO_FAULT),
             usage.FADING,
             usage.BLEND,
             usage.MAX_KEYS,

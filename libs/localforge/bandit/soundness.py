@@ -115,5 +115,9 @@ class Soundness:
             known.answered_at = self._answers - entry.idle
 
     def _broken(self, known: _Known) -> float:
-        idle = self._answers - known.answered_at
-        return known.broken.mean * (KEPT ** (idle - PATIENCE) if idle > PATIENCE else 1.0)
+        return share_left(known.broken.mean, self._answers - known.answered_at)
+
+
+def share_left(share: float, idle: int) -> float:
+    """Return what is left of a share of failures after so many answers of other models."""
+    return share * (KEPT ** (idle - PATIENCE) if idle > PATIENCE else 1.0)

@@ -16,6 +16,7 @@ from localforge.bandit.checked import CheckedState
 from localforge.bandit.ids import RecentIds
 from localforge.bandit.learner import Learner
 from localforge.bandit.parameters import CONSTANTS_HASH, LEARNER
+from localforge.bandit.reliability import ReliabilityEntry
 from localforge.bandit.soundness import SoundnessEntry
 from localforge.bandit.usage import MeanEntry
 
@@ -54,6 +55,7 @@ class StateHeader(msgspec.Struct, frozen=True, kw_only=True):
     beliefs: tuple[BeliefState, ...] = ()
     checked: CheckedState = CheckedState()
     soundness: tuple[SoundnessEntry, ...] = ()
+    reliability: tuple[ReliabilityEntry, ...] = ()
     failing: tuple[int, ...] = ()
     """Hashes of the answers whose failed checks wait for a verdict, oldest first."""
     prior: str = ""
@@ -96,6 +98,7 @@ def canonical_parts(
         beliefs=learner.cascade.state(),
         checked=learner.checked.state(),
         soundness=learner.soundness.state(),
+        reliability=learner.reliability.state(),
         failing=tuple(failing.array().tolist()),
     )
     arrays = (np.ascontiguousarray(array, dtype="<f8").tobytes() for array in arms.arrays())

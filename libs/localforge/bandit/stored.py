@@ -124,5 +124,6 @@ def fill(learner: Learner, header: StateHeader, data: memoryview) -> list[int]:
     learner.cascade.restore(header.beliefs)
     learner.checked.restore(header.checked)
     learner.soundness.restore(header.soundness)
+    learner.reliability.restore(header.reliability)
     learner.checked.failing.restore(header.failing)
     return [int(value) for value in np.frombuffer(data, dtype="<u8", offset=offset)]

@@ -11,6 +11,8 @@ from localforge.explanation.cascade import CascadeTold
 
 SURE = 0.9
 """Probability of being better from which on one model is said to be better."""
+SEEN_FAILING = 0.01
+"""Share of failed attempts from which on a person is told of it."""
 LEAST_EVIDENCE = 10.0
 """Scored answers below which nothing is said to be known of a model."""
 
@@ -126,7 +128,8 @@ def _reason(record: DecisionMade, best: Candidate, runner_up: Candidate, margin:
             f"{record.chosen} was drawn with probability {record.propensity:.3f} to learn about "
             f"it; {best.model} has the highest utility."
         )
-    if record.incumbent == best.model and record.switching_cost >= margin > 0:
+    answered = _answered(best, runner_up)
+    if record.incumbent == best.model and answered * record.switching_cost >= margin > 0:
         if record.switching_cost >= 1.0:
             return f"{best.model} answered before, and a tool loop is not handed over."
         return (
@@ -134,14 +137,41 @@ def _reason(record: DecisionMade, best: Candidate, runner_up: Candidate, margin:
             f"than the {record.switching_cost:.4f} that losing its cache costs."
         )
     gains = (
-        ("quality", best.quality - runner_up.quality),
-        ("cost", record.cost_weight * (runner_up.cost_usd - best.cost_usd)),
-        ("time", record.latency_weight * (runner_up.latency_s - best.latency_s)),
+        ("quality", answered * (best.quality - runner_up.quality)),
+        ("cost", answered * record.cost_weight * (runner_up.cost_usd - best.cost_usd)),
+        ("time", answered * record.latency_weight * (runner_up.latency_s - best.latency_s)),
+        ("failed attempts", record.latency_weight * _lost_s(runner_up, best)),
     )
     for_it = ", ".join(f"{name} {gain:+.4f}" for name, gain in gains if abs(gain) > 5e-5)
     return (
         f"{best.model} has the highest utility, {margin:.4f} above {runner_up.model}"
-        f"{f' ({for_it})' if for_it else ''}.{_held_down(best)}{_held_down(runner_up)}"
+        f"{f' ({for_it})' if for_it else ''}."
+        f"{_held_down(best)}{_held_down(runner_up)}{_fails(best)}{_fails(runner_up)}"
+    )
+
+
+def _answered(best: Candidate, runner_up: Candidate) -> float:
+    """Return what failures leave of that in which two answers differ, each followed by the other.
+
+    A utility falls back on the model that is worth most; of these two, that is the other one.
+    """
+    return (1.0 - best.failed_share) * (1.0 - runner_up.failed_share)
+
+
+def _lost_s(one: Candidate, other: Candidate) -> float:
+    """Return by how many seconds failures delay the answer more where `one` is asked first."""
+    return one.failed_share * (1.0 - other.failed_share) * one.lost_s - (
+        other.failed_share * (1.0 - one.failed_share) * other.lost_s
+    )
+
+
+def _fails(candidate: Candidate) -> str:
+    """Tell of a model whose attempts fail often enough to be seen."""
+    if candidate.failed_share < SEEN_FAILING:
+        return ""
+    return (
+        f" {candidate.failed_share:.0%} of the attempts at {candidate.model} fail, after "
+        f"{candidate.lost_s:.1f} s."
     )
 
 
@@ -160,23 +190,25 @@ def _tipping(
 ) -> Sequence[Tipping]:
     """Solve `margin = 0` for each quantity on its own, where that can be."""
     found = []
+    answered = _answered(best, runner_up)
+    slower_s = answered * (best.latency_s - runner_up.latency_s) + _lost_s(best, runner_up)
     weights = (
-        ("cost_weight", record.cost_weight, best.cost_usd - runner_up.cost_usd),
-        ("latency_weight", record.latency_weight, best.latency_s - runner_up.latency_s),
+        ("cost_weight", record.cost_weight, answered * (best.cost_usd - runner_up.cost_usd)),
+        ("latency_weight", record.latency_weight, slower_s),
     )
     for what, now, more in weights:
         # The margin falls by `more` for each unit of the weight.
         if more and math.isfinite(at := now + margin / more) and at >= 0:
             found.append(Tipping(what=what, now=now, at=at))
-    if record.incumbent == best.model and record.switching_cost >= margin:
+    if record.incumbent == best.model and answered * record.switching_cost >= margin:
         found.append(
             Tipping(
                 what="switching_cost",
                 now=record.switching_cost,
-                at=record.switching_cost - margin,
+                at=record.switching_cost - (margin / answered if answered else 0.0),
             )
         )
-    if (at := runner_up.quality + margin) <= runner_up.sound:
+    if answered and (at := runner_up.quality + margin / answered) <= runner_up.sound:
         found.append(Tipping(what="quality", now=runner_up.quality, at=at))
     return found
 

@@ -12,7 +12,17 @@ from localforge.bandit import Fold, dump, load
 from localforge.config import Config
 from localforge.config.sections import RouterConfig, RuleConfig
 from localforge.contracts.facts import DecisionMade
-from tests.routing import DIM, NOW, SCHEMA, card, feedback, outcome, route_call, service
+from tests.routing import (
+    DIM,
+    NOW,
+    SCHEMA,
+    card,
+    failure,
+    feedback,
+    outcome,
+    route_call,
+    service,
+)
 
 CARDS = [card(f"m{i}", price_in=i / 3, price_out=float(i), quality_prior=None) for i in range(4)]
 
@@ -44,12 +54,14 @@ def simulate(requests=150, routers=3, seed=0, config=None, policy=lambda _: ""):
         asked = route_call(f"r{index}", features=x, policy=policy(index), max_cost_usd=limit)
         made = router.route(asked, NOW).decision
         unpublished.append(made)
-        facts.append(
-            publish(
-                f"lf.outcome.local.{made.chosen}-backend",
-                outcome(f"o{index}", made.chosen, tokens=index),
-            )
-        )
+        attempts = [
+            failure(f"o{index}-d1", made.chosen, total_s=float(index + 1)),
+            outcome(f"o{index}", made.chosen, tokens=index),
+        ]
+        facts += [
+            publish(f"lf.outcome.local.{made.chosen}-backend", attempt)
+            for attempt in attempts[0 if index % 7 == 0 else 1 :]
+        ]
         if rng.random() < 0.8:
             verdict = feedback(f"f{index}", made.chosen, rng.random(), x)
             facts.append(publish("lf.feedback.user", verdict))

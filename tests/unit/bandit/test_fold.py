@@ -26,6 +26,7 @@ from tests.routing import (
     NOW,
     SCHEMA,
     card,
+    failure,
     feedback,
     learn,
     outcome,
@@ -91,6 +92,9 @@ def test_a_message_delivered_again_changes_nothing():
         (feedback("f", "m", 1.0, b"odd"), Applied.FEATURES),
         (feedback("f", "m", 1.0, vector(math.nan)), Applied.FEATURES),
         (outcome("o", "m", status="error"), Applied.NOT_OK),
+        (failure("o", "m", code="backend_refused"), Applied.NOT_OK),
+        (failure("o", "m", total_s=-1.0), Applied.NUMBERS),
+        (failure("o", "m", total_s=math.nan), Applied.NUMBERS),
         (outcome("o", "m", status="cancelled"), Applied.NOT_OK),
         (outcome("o", "m", tokens=-5), Applied.NUMBERS),
     ],
@@ -104,6 +108,7 @@ def test_what_cannot_be_learned_from_is_counted_and_leaves_the_learner_as_it_was
     assert fold.counts[expected] == 1
     assert [part.tobytes() for part in fold.learner.arms.arrays()] == before
     assert fold.learner.usage.lengths.entries() == []
+    assert fold.learner.reliability.state() == ()
 
 
 def test_an_outcome_counts_for_the_backend_that_reported_it_and_no_other():

@@ -1,5 +1,7 @@
 """What a decision's record says to a person."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -7,7 +9,18 @@ from localforge.bandit import Fold, redecide
 from localforge.config import Config
 from localforge.config.sections import RouterConfig
 from localforge.explanation import explain
-from tests.routing import DIM, NOW, SCHEMA, card, feedback, learn, outcome, route_call, service
+from tests.routing import (
+    DIM,
+    NOW,
+    SCHEMA,
+    card,
+    failure,
+    feedback,
+    learn,
+    outcome,
+    route_call,
+    service,
+)
 
 CARDS = (
     card("cheap", price_in=0.1, price_out=0.2, quality_prior=0.6),
@@ -115,3 +128,22 @@ def test_a_model_that_failed_checks_hold_down_is_said_to_be():
     assert held.quality == held.sound < 0.65
     assert f"cheap is held down by failed checks: {held.sound:.0%} of its recent" in told.reason
     assert "quality" not in {change.what for change in told.tipping}
+
+
+@pytest.mark.parametrize("preference", ["cost=20,latency=0.003", "cost=0,latency=0.05"])
+def test_failed_attempts_are_part_of_the_reason_and_of_what_tips(preference):
+    fold = learned(cheap=0.7, good=0.8)
+    learn(fold, *(failure(f"e{i}", "cheap", total_s=30.0) for i in range(6)))
+    record = decide(fold, preference, in_tool_loop=True)
+    told = explain(record)
+    shown = [float(gain) for gain in re.findall(r"[+-]0\.\d{4}", told.reason)]
+
+    assert told.best == "good"
+    assert "failed attempts +" in told.reason
+    assert "of the attempts at cheap fail, after 30.0 s" in told.reason
+    assert sum(shown) == pytest.approx(told.margin, abs=3e-4)
+    for change in told.tipping:
+        if change.what in ("cost_weight", "latency_weight"):
+            at = change.at + (change.at - change.now) * 1e-6
+            changed = msgspec.structs.replace(record, **{change.what: at})
+            assert redecide(changed, fold.learner).chosen == "cheap"
