@@ -4,6 +4,10 @@ Each figure is a mean with the interface of River's statistics, blended from the
 special: everything, then the model (or backend), then the pair, so that a figure nobody has seen
 starts at what is known of its kind. Only successful answers teach.
 
+The time per token is a mean in which an answer counts by its tokens, and so a ratio of means: the
+many short answers, whose time is mostly what surrounds the tokens, must not set the pace of the
+long ones. Where an answer does not tell its first token's time, that is taken to be as expected.
+
 How far single values lie from their mean is followed and blended alike. Of everything that includes
 how far models are apart, and so it is what is not known of a new one.
 """
@@ -44,7 +48,8 @@ class RecentMean(Univariate):
     """A plain mean of the first values that turns into an exponentially weighted one.
 
     Their variance is weighted likewise (Finch, "Incremental calculation of weighted mean and
-    variance", 2009).
+    variance", 2009). A value may be a ratio and count by its size, the denominator: then the mean
+    is that of the numerators over that of the sizes.
 
     River's `EWMean` starts at its first value and keeps `(1 - fading)^n` of it; here that first
     value is often a model being loaded.
@@ -57,6 +62,8 @@ class RecentMean(Univariate):
         self.fading = fading
         self.count = 0
         self.mean = 0.0
+        self.size = 0.0
+        """Mean of the sizes."""
         self.variance = 0.0
         self.std = 0.0
         """Standard deviation of the values, not of their mean."""
@@ -65,10 +72,12 @@ class RecentMean(Univariate):
         self._most = 1.0 / fading
         """Values from which on that does not grow any more."""
 
-    def update(self, x: float) -> None:
-        """Take one value."""
+    def update(self, x: float, size: float = 1.0) -> None:
+        """Take one value; its size is above 0."""
         self.count = count = self.count + 1
-        weight = max(self.fading, 1.0 / count)
+        share = max(self.fading, 1.0 / count)
+        self.size += share * (size - self.size)
+        weight = share * size / self.size
         off = x - self.mean
         step = off * weight
         self.mean += step
@@ -76,9 +85,9 @@ class RecentMean(Univariate):
         if count <= self._most:
             self.share = count / (count + BLEND)
 
-    def restore(self, count: int, mean: float, variance: float) -> None:
-        """Stand where `count` values with this mean and variance have led to."""
-        self.count, self.mean = count, mean
+    def restore(self, count: int, mean: float, variance: float, size: float) -> None:
+        """Stand where `count` values with this mean, variance and mean size have led to."""
+        self.count, self.mean, self.size = count, mean, size
         self._spread(variance)
         seen = min(count, self._most)
         self.share = seen / (seen + BLEND)
@@ -100,6 +109,7 @@ class MeanEntry(msgspec.Struct, frozen=True, array_like=True):
     count: int
     mean: float
     variance: float = 0.0
+    size: float = 1.0
 
 
 class MeanTable:
@@ -116,15 +126,15 @@ class MeanTable:
         self.prior: Spread = (prior, prior)
         self._means: dict[Key, RecentMean] = {}
 
-    def update(self, keys: Sequence[Key], value: float) -> None:
-        """Take one value under every one of the keys."""
+    def update(self, keys: Sequence[Key], value: float, size: float = 1.0) -> None:
+        """Take one value under every one of the keys; its size is above 0."""
         for key in keys:
             mean = self._means.pop(key, None)
             if mean is None:
                 mean = RecentMean(self.fading)
                 if len(self._means) >= MAX_KEYS:
                     del self._means[next(iter(self._means))]
-            mean.update(value)
+            mean.update(value, size)
             self._means[key] = mean
 
     def blend(self, keys: Sequence[Key]) -> Spread:
@@ -157,7 +167,7 @@ class MeanTable:
     def entries(self) -> list[MeanEntry]:
         """Return the state in its own order, which is part of it."""
         return [
-            MeanEntry(key, mean.count, mean.mean, mean.variance)
+            MeanEntry(key, mean.count, mean.mean, mean.variance, mean.size)
             for key, mean in self._means.items()
         ]
 
@@ -165,7 +175,7 @@ class MeanTable:
         """Take over a state from `entries`."""
         for entry in entries:
             mean = self._means[entry.key] = RecentMean(self.fading)
-            mean.restore(entry.count, entry.mean, entry.variance)
+            mean.restore(entry.count, entry.mean, entry.variance, entry.size)
 
 
 class Effort(msgspec.Struct, frozen=True, gc=False):
@@ -239,13 +249,14 @@ class UsageModel:
         if has_length and not (is_cut and tokens <= self.lengths.blend(length_keys)[0]):
             self.lengths.update(length_keys, float(tokens))
         speed_keys = (EVERYTHING, (outcome.backend, ""), (outcome.backend, outcome.model))
-        # Without a first-token time of its own the whole span is put down to the tokens.
-        waited = 0 < first < total and tokens > 1
-        if waited:
-            self.first_token.update(speed_keys, first)
         if tokens and total > 0:
-            per_token = (total - first) / (tokens - 1) if waited else total / tokens
-            self.per_token.update(speed_keys, per_token)
+            streamed = 0 < first < total
+            if not streamed:
+                first = min(self.first_token.blend(speed_keys)[0], total)
+            # An answer that came whole only tells that its first token was no later than its last.
+            if streamed or first == total:
+                self.first_token.update(speed_keys, first)
+            self.per_token.update(speed_keys, (total - first) / tokens, float(tokens))
         return True
 
 
