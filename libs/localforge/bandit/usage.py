@@ -36,7 +36,7 @@ TOKEN_PRIOR = 1 / 40
 MOST_TOKENS = 10_000_000
 LONGEST_S = 86_400.0
 EVERYTHING: Key = ("", "")
-_ROOT_HALF, _ROOT_TAU = math.sqrt(0.5), math.sqrt(2.0 * math.pi)
+_ROOT_HALF = math.sqrt(0.5)
 
 
 Spread = tuple[float, float]
@@ -225,7 +225,7 @@ class UsageModel:
         paces = self.per_token.blend_each(speed_keys, common=(EVERYTHING,))
         if max_tokens > 0:
             cap = float(max_tokens)
-            lengths = [(min(mean, cap), _capped_std(mean, std, cap)) for mean, std in lengths]
+            lengths = [_capped(mean, std, cap) for mean, std in lengths]
         found = []
         for (tokens, tokens_std), (start, start_std), (pace, pace_std) in zip(
             lengths, starts, paces, strict=True
@@ -242,12 +242,11 @@ class UsageModel:
         if not (0 <= tokens <= MOST_TOKENS and 0 <= total <= LONGEST_S and 0 <= first <= LONGEST_S):
             return False
         length_keys = (EVERYTHING, *_length_keys(outcome.model, outcome.domain))
-        # An answer cut at the caller's bound only says that it would have been at least so long.
-        is_cut = outcome.finish_reason == "length"
         # Embeddings have no end and no length.
-        has_length = tokens > 0 or outcome.finish_reason != ""
-        if has_length and not (is_cut and tokens <= self.lengths.blend(length_keys)[0]):
-            self.lengths.update(length_keys, float(tokens))
+        if tokens > 0 or outcome.finish_reason != "":
+            # A bound of the backend's own is how long its answers are.
+            is_cut = outcome.finish_reason == "length" and outcome.max_tokens > 0
+            self._learn_length(length_keys, float(tokens), is_cut)
         speed_keys = (EVERYTHING, (outcome.backend, ""), (outcome.backend, outcome.model))
         if tokens and total > 0:
             streamed = 0 < first < total
@@ -259,23 +258,34 @@ class UsageModel:
             self.per_token.update(speed_keys, (total - first) / tokens, float(tokens))
         return True
 
+    def _learn_length(self, keys: Sequence[Key], tokens: float, is_cut: bool) -> None:
+        if is_cut:
+            # It would have been longer, by as much as is expected of any answer, for all we know.
+            # Not more than twice as long: nothing tells when all answers are cut.
+            expected = self.lengths.blend(keys)[0]
+            tokens += min(expected, tokens)
+            if tokens <= expected:
+                return
+        self.lengths.update(keys, tokens)
 
-def _capped_std(mean: float, std: float, cap: float) -> float:
-    """Return the standard deviation of a Gaussian with everything above `cap` moved to it.
 
-    Never more than half the cap: what lies between 0 and it cannot spread further.
+def _capped(mean: float, std: float, cap: float) -> Spread:
+    """Return mean and standard deviation of `min(x, cap)` for a log-normal `x`.
+
+    Lengths of answers have long tails: what a bound cuts off is mostly theirs.
     """
-    if std <= 0:
-        return 0.0
-    # Of ``max(cap - x, 0)``, which varies alike.
-    room = cap - mean
-    z = room / std
-    below = 0.5 * math.erfc(-z * _ROOT_HALF)
-    edge = std * math.exp(-0.5 * z * z) / _ROOT_TAU
-    left = room * below + edge
-    variance = (room * room + std * std) * below + room * edge - left * left
+    if mean <= 0.0 or std <= 0.0:
+        return min(mean, cap), 0.0
+    square = 1.0 + (std / mean) * (std / mean)
+    variance = math.log(square)
+    width = math.sqrt(variance)
+    # From the cap to the mean of the logarithm, in its standard deviations.
+    over = (math.log(mean / cap) - 0.5 * variance) / width
+    above = cap * 0.5 * math.erfc(-over * _ROOT_HALF)
+    first = mean * 0.5 * math.erfc((over + width) * _ROOT_HALF) + above
+    second = mean * mean * square * 0.5 * math.erfc((over + 2.0 * width) * _ROOT_HALF)
     # Below 0 by rounding only.
-    return min(math.sqrt(max(variance, 0.0)), cap / 2)
+    return first, math.sqrt(max(second + cap * above - first * first, 0.0))
 
 
 def _length_keys(model: str, domain: str) -> tuple[Key, ...]:

@@ -64,14 +64,70 @@ def test_speed_is_split_into_first_token_and_rest():
 
 def test_an_answer_that_was_cut_off_does_not_teach_that_answers_are_short():
     usage = UsageModel()
-    for index in range(50):
-        usage.learn(outcome(f"o{index}", "m", tokens=5, finish_reason="length"))
+    for _ in range(50):
+        usage.learn(cut_at(5))
 
     assert predict(usage).tokens == LENGTH_PRIOR
 
 
+def cut_at(bound):
+    fact = outcome("o", "m", tokens=bound, finish_reason="length")
+    return msgspec.structs.replace(fact, max_tokens=bound)
+
+
+@pytest.mark.parametrize("bound", [100, 256, 1000])
+def test_where_every_answer_is_cut_they_are_taken_for_at_most_twice_as_long(bound):
+    usage = UsageModel()
+    for _ in range(500):
+        usage.learn(cut_at(bound))
+
+    assert bound < predict(usage).tokens < 1.01 * max(2 * bound, LENGTH_PRIOR)
+    assert predict(usage, max_tokens=bound).tokens == pytest.approx(bound, rel=0.09)
+
+
+@pytest.mark.parametrize(("share", "bound"), [(0.9, 100), (0.9, 256), (1.0, 256)])
+def test_lengths_are_learned_where_most_answers_are_cut(share, bound):
+    # Of exponential lengths with mean 400; 10 seeds, 60 predictions each.
+    whole, cut = [], []
+    for seed in range(10):
+        usage, random = UsageModel(), np.random.default_rng(seed)
+        for index in range(1500):
+            tokens = max(int(random.gamma(1, 400)), 1)
+            fact = outcome("o", "m", tokens=tokens)
+            usage.learn(cut_at(bound) if random.random() < share and tokens > bound else fact)
+            if index > 300 and index % 20 == 0:
+                whole.append(predict(usage).tokens)
+                cut.append(predict(usage, max_tokens=bound).tokens)
+
+    assert np.mean(whole) > 1.2 * bound
+    assert np.mean(cut) == pytest.approx(400 * (1 - math.exp(-bound / 400)), rel=0.16)
+
+
+def test_a_backends_own_bound_is_how_long_its_answers_are():
+    usage = UsageModel()
+    for _ in range(200):
+        usage.learn(outcome("o", "m", tokens=100, finish_reason="length"))
+
+    assert predict(usage).tokens == pytest.approx(100, rel=0.01)
+
+
 def test_the_callers_bound_caps_the_prediction():
-    assert predict(UsageModel(), max_tokens=7).tokens == 7.0
+    assert predict(UsageModel(), max_tokens=7).tokens == pytest.approx(7.0, rel=0.001)
+
+
+@pytest.mark.parametrize("shape", [1, 2, 4])
+@pytest.mark.parametrize("bound", [100, 256, 400, 1000])
+def test_what_a_bound_leaves_of_an_answer_is_its_mean_under_the_bound(shape, bound):
+    # Gamma lengths with mean 400; 20 seeds of 300 answers.
+    random, found = np.random.default_rng(1), []
+    for _ in range(20):
+        usage = UsageModel()
+        for tokens in random.gamma(shape, 400 / shape, 300):
+            usage.learn(outcome("o", "m", tokens=int(tokens) + 1))
+        found.append(predict(usage, max_tokens=bound).tokens)
+
+    expected = np.minimum(random.gamma(shape, 400 / shape, 200_000), bound).mean()
+    assert np.mean(found) == pytest.approx(expected, rel=0.12)
 
 
 @pytest.mark.parametrize(
@@ -161,13 +217,14 @@ def test_how_far_models_are_apart_is_doubt_about_a_new_one():
 
 @pytest.mark.parametrize("cap", [20, 256, 700, 10_000])
 def test_a_bound_on_the_tokens_also_bounds_how_they_vary(cap):
-    drawn = np.random.default_rng(5).normal(LENGTH_PRIOR, LENGTH_PRIOR, 200_000)
+    width = math.sqrt(math.log(2.0))
+    logarithms = np.random.default_rng(5).normal(math.log(LENGTH_PRIOR), width, 400_000)
+    drawn = np.minimum(np.exp(logarithms - width * width / 2), cap)
 
     found = predict(UsageModel(), max_tokens=cap)
 
-    # Nothing between 0 and a bound can spread further than half of it.
-    expected = min(np.std(np.minimum(drawn, cap)), cap / 2)
-    assert found.tokens_std == pytest.approx(expected, rel=0.02)
+    assert found.tokens == pytest.approx(np.mean(drawn), rel=0.02)
+    assert found.tokens_std == pytest.approx(np.std(drawn), rel=0.05)
 
 
 def test_what_is_common_to_several_is_blended_as_if_each_had_named_it():
