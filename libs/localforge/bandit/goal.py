@@ -58,7 +58,7 @@ those are longer."""
 PENDING = 4096
 """Answers that a verdict may still come for."""
 PER_THOUSAND = "1000 requests"
-CONTROLLER = "dual.v3"
+CONTROLLER = "dual.v4"
 """Name and version of the arithmetic: a change of it is a new version."""
 MOST = 1e9
 """Forecasts beyond this are not believed."""
@@ -164,6 +164,8 @@ class GoalController:
         """By how much predictions of the answers are above their verdicts."""
         self.expected: dict[str, Expected] = {}
         self.ids = RecentIds()
+        self.answered = RecentIds()
+        """Requests that have had their allowance, where the goal counts requests."""
 
     @property
     def on_quality(self) -> bool:
@@ -222,11 +224,12 @@ class GoalController:
         assert amount is not None
         if self.goal.per == PER_THOUSAND:
             usual = max(amount / 1000, 1e-12)
-            answered = fact.status == "ok"
+            # A cascade leaves several answers, of one request.
+            earns = fact.status == "ok" and self.answered.add(fact.decision_id)
             most = self._horizon * usual
-            self.owed += fact.cost_usd - (usual if answered else 0.0)
+            self.owed += fact.cost_usd - (usual if earns else 0.0)
             self.owed = min(max(self.owed, -most), most)
-            return usual, usual * (1.0 - _clip(self.owed / most, 0.5)) if answered else 0.0
+            return usual, usual * (1.0 - _clip(self.owed / most, 0.5)) if earns else 0.0
         now = fact.observed_at
         if not 0 < now < 1e11:
             return None
@@ -256,6 +259,9 @@ class GoalController:
             return
         if not all(map(_is_sane, forecasts.values())):
             return
+        if before := self.expected.get(fact.decision_id):
+            self._answer_instead(before, fact)
+            return
         self.answers += 1
         for model, forecast in forecasts.items():
             _of(self.levels, model).update(forecast.quality)
@@ -275,6 +281,15 @@ class GoalController:
         asked = self._asked(self.levels[best].mean + doubt) + self.bias.mean
         payback = _clip(self.owed / self._horizon, MOST_PAYBACK)
         self.log_weight = self.curve.log_price(asked + payback)
+
+    def _answer_instead(self, before: Expected, fact: OutcomeObserved) -> None:
+        """Take a cascade's further answer: it is delivered, unless it says that another was."""
+        model = (fact.cascade.delivered if fact.cascade else "") or fact.model
+        if model == before.model or model not in fact.forecasts:
+            return
+        quality = fact.forecasts[model].quality
+        self._owe(before.quality - quality)
+        self.expected[fact.decision_id] = Expected(model, quality, before.bias)
 
     def _asked(self, best: float) -> float:
         """Return the quality that the goal asks for where the best model has the given one."""

@@ -8,7 +8,7 @@ from localforge.bandit.goal import LEVEL_FADING, Expected, Goal, GoalController
 from localforge.bandit.running import RunningMean
 from localforge.errors import StateError
 
-FORMAT = 2
+FORMAT = 3
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -32,6 +32,7 @@ class _State(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     judged: tuple[tuple[str, float], ...]
     expected: tuple[tuple[str, Expected], ...]
     ids: tuple[int, ...]
+    answered: tuple[int, ...]
 
 
 _states = msgspec.msgpack.Decoder(_State)
@@ -57,6 +58,7 @@ def dump_goal(controller: GoalController) -> bytes:
         judged=tuple(controller.judged.items()),
         expected=tuple(controller.expected.items()),
         ids=tuple(controller.ids.array().tolist()),
+        answered=tuple(controller.answered.array().tolist()),
     )
     return msgspec.msgpack.encode(state)
 
@@ -95,6 +97,7 @@ def load_goal(data: bytes, goal: Goal) -> GoalController:
     controller.judged.update(state.judged)
     controller.expected.update(state.expected)
     controller.ids.restore(state.ids)
+    controller.answered.restore(state.answered)
     return controller
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from localforge.bandit.goal import PER_THOUSAND, Goal, GoalController
 from localforge.bandit.goal_state import dump_goal, goal_hash, load_goal
-from localforge.contracts.facts import FeedbackGiven, Forecast, OutcomeObserved
+from localforge.contracts.facts import CascadeResult, FeedbackGiven, Forecast, OutcomeObserved
 from localforge.errors import StateError
 
 START = 1_700_000_000.0
@@ -280,8 +280,74 @@ def test_what_failed_attempts_cost_counts_and_earns_no_allowance():
     assert paid.shadow_price > free.shadow_price
 
 
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_spending_per_thousand_requests_counts_a_cascade_as_one(share):
+    rng = np.random.default_rng(1)
+    controller = GoalController(Goal(spend_usd=3.0, per=PER_THOUSAND))
+    spent = []
+    for number, qualities in enumerate(world(1, 5000)):
+        model = best(qualities, controller.cost_weight(0.0))
+        asked = ["small", model] if rng.random() < share else [model]
+        costs = [PRICES[one] * rng.lognormal(-0.3, 0.775) for one in asked]
+        spent.append(sum(costs))
+        for step, (one, cost) in enumerate(zip(asked, costs, strict=True)):
+            controller.observe(answer_of_step(step, observed(number, one, cost_usd=cost)))
+
+    assert 1000 * np.mean(spent[1000:]) == pytest.approx(3.0, rel=0.05)
+
+
+def test_the_loss_of_a_cascade_is_that_of_the_answer_delivered():
+    lost = {}
+    for first in ((), ("small",)):
+        rng = np.random.default_rng(2)
+        controller = GoalController(Goal(max_loss=0.03))
+        losses = []
+        for number, qualities in enumerate(world(2, 4000)):
+            model = best(qualities, controller.cost_weight(0.0))
+            for step, one in enumerate((*first, model)):
+                fact = observed(number, one, predicted=qualities)
+                controller.observe(answer_of_step(step, fact))
+            losses.append(qualities["large"] - qualities[model])
+            controller.observe(verdict(number, model, float(rng.random() < qualities[model])))
+        lost[first] = np.mean(losses)
+        assert controller.answers == controller.curve.count == 4000
+
+    assert lost["small",] == pytest.approx(lost[()], abs=0.002)
+    assert lost[()] > 0.02
+
+
+def test_an_answer_that_was_compared_and_not_delivered_owes_nothing():
+    plain, cascade = (GoalController(Goal(max_loss=0.03)) for _ in range(2))
+    qualities = {"small": 0.4, "middle": 0.6, "large": 0.9}
+    for controller in (plain, cascade):
+        controller.observe(observed(1, "middle", predicted=qualities))
+    result = CascadeResult(
+        models=("middle", "small", "large"),
+        qualities=(0.6, 0.4, 0.9),
+        beliefs={},
+        agreed=True,
+        compared=True,
+        delivered="middle",
+    )
+    second = msgspec.structs.replace(observed(1, "small", predicted=qualities), cascade=result)
+    cascade.observe(answer_of_step(1, second))
+
+    assert cascade.owed == plain.owed
+    assert cascade.expected == plain.expected
+
+
+def answer_of_step(step, fact):
+    return msgspec.structs.replace(fact, outcome_id=f"{fact.decision_id}.{step}")
+
+
 @pytest.mark.parametrize(
-    "goal", [Goal(spend_usd=1.0, per="hour"), Goal(max_loss=0.03), Goal(min_quality=0.8)]
+    "goal",
+    [
+        Goal(spend_usd=1.0, per="hour"),
+        Goal(spend_usd=1.0, per=PER_THOUSAND),
+        Goal(max_loss=0.03),
+        Goal(min_quality=0.8),
+    ],
 )
 def test_a_stored_state_goes_on_bit_for_bit(goal):
     def facts(begin, end):
