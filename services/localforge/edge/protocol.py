@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -24,6 +25,7 @@ UNREAD = "unread"
 """In the log, the route of a request that never was a whole one."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers; httptools has no bound of its own."""
+INVALID = "Invalid HTTP request received."
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != ord("\t"))
 """Have no business in a header."""
 
@@ -45,6 +47,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_message = False
         self._got = 0
         self._head_bytes = 0
+        self._plain_head = b""
+        """Of a request that wishes to speak another protocol, without that wish."""
         self._keep_alive = LazyTimer(
             self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -85,7 +89,13 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound it while the request is not complete."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response(INVALID)
         if not self._in_message or self.transport.is_closing():
             return
         self._got += len(data)
@@ -105,6 +115,9 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Note that its head is complete."""
+        if self.parser.should_upgrade():
+            self._plain_head = self._without_upgrade()
+            return
         self._in_head = False
         super().on_headers_complete()
         self.scope["extensions"] = {
@@ -114,6 +127,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that it is complete."""
+        if self._plain_head:
+            return
         self._in_message = False
         self._window.stop()
         super().on_message_complete()
@@ -162,6 +177,40 @@ class EdgeProtocol(HttpToolsProtocol):
         cycle.message_event.set()
         cycle.on_response()
         return True
+
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """Parse a request that asks for another protocol as what it is in this one.
+
+        The parser takes a head with `Upgrade` for the last of its protocol and drops the body. A
+        server may ignore the wish (RFC 9110, 7.8), and clients send it with requests that matter.
+
+        Args:
+            rest: What came after its head.
+        """
+        while self._plain_head:
+            head, self._plain_head = self._plain_head, b""
+            if head.startswith(b"CONNECT "):
+                # What follows belongs to the tunnel.
+                self._refuse(501, "not_implemented", "LocalForge is no proxy: no CONNECT")
+                return
+            # Another parser: nobody can take the wish from the one that has seen it.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response(INVALID)
+
+    def _without_upgrade(self) -> bytes:
+        parser = self.parser
+        lines = [
+            b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        ]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
 
     def _open_window(self) -> None:
         self._got = 0

@@ -1,0 +1,86 @@
+"""What HTTP/1.1 lets a client say besides requests: ignored, bounded or refused."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tests.unit.edge.lane import BODY, CHAT
+from tests.unit.edge.test_edge_connections import Connection, head
+
+LIVE = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
+UPGRADE = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+
+
+@pytest.fixture
+async def client(edge):
+    connection = Connection(*await asyncio.open_connection("127.0.0.1", edge.port))
+    yield connection
+    connection.writer.close()
+
+
+async def sent_apart(client: Connection, *pieces: bytes) -> None:
+    """Send pieces that the server reads one by one."""
+    for piece in pieces:
+        client.write(piece)
+        await client.writer.drain()
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_wish_for_another_protocol_is_ignored_and_the_body_is_the_body(
+    edge, client, apart, chunked
+):
+    # The body would be a request of its own.
+    inner = LIVE.ljust(100)
+    body = msgspec.json.encode(CHAT | {"user": inner.decode()})
+    if chunked:
+        first = head(None, *UPGRADE, "transfer-encoding: chunked")
+        second = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    else:
+        first, second = head(len(body), *UPGRADE), body
+    await sent_apart(client, *((first, second) if apart else (first + second,)))
+
+    assert (await client.answer())[0] == 200
+    assert [call.body for call in edge.lane.sent] == [body]
+    client.write(head(len(BODY)) + BODY)
+    assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_body_that_is_a_request_is_no_request(client, apart):
+    first = head(len(LIVE), *UPGRADE)
+    await sent_apart(client, *((first, LIVE) if apart else (first + LIVE,)))
+    client.write(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")
+
+    assert (await client.answer())[0] == 400, "the body is not JSON"
+    assert (await client.answer())[0] == 404
+
+
+async def test_the_body_of_a_get_that_wishes_for_another_protocol_is_no_request(client):
+    lines = ("GET /livez HTTP/1.1", "host: localhost", f"content-length: {len(LIVE)}", *UPGRADE)
+    first = "\r\n".join((*lines, "", "")).encode()
+    client.write((first + LIVE) * 2 + b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n")
+
+    assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 404]
+
+
+async def test_many_wishes_for_another_protocol_in_one_piece_are_all_answered(edge, client):
+    client.write((head(len(BODY), *UPGRADE) + BODY) * 50)
+
+    assert [(await client.answer())[0] for _ in range(50)] == [200] * 50
+    assert {call.body for call in edge.lane.sent} == {BODY}
+
+
+async def test_a_tunnel_is_refused_and_what_is_sent_through_it_is_not_read(edge, client):
+    client.write(
+        b"CONNECT localhost:1 HTTP/1.1\r\nhost: localhost\r\n\r\n" + head(len(BODY)) + BODY
+    )
+
+    status, answer = await client.answer()
+
+    assert (status, answer["error"]["code"]) == (501, "not_implemented")
+    assert await client.reader.read() == b""
+    assert edge.lane.sent == []
