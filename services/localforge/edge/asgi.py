@@ -32,7 +32,7 @@ writes it, unless there is more to it than that; then it returns False and has d
 REQUEST_ID = b"x-request-id"
 OWN_HEADERS = b"x-localforge-"
 """Begins headers that say what may become of a request; of two of them one would be lost."""
-GUARDED_HEADERS = frozenset({b"host", b"origin"})
+GUARDED_HEADERS = frozenset({b"authorization", b"host", b"origin", b"x-api-key"})
 CLIENT_GONE = 499
 """nginx's code for a client that hung up before the answer; only in logs and metrics."""
 

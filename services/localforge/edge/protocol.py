@@ -24,7 +24,7 @@ _log_request = log.recurring("edge", "request")
 UNREAD = "unread"
 """In the log, the route of a request that never was a whole one."""
 MAX_HEAD_BYTES = 64 * 1024
-"""Request line and headers; httptools has no bound of its own."""
+"""Request line and headers, or trailers; httptools has no bound of its own."""
 INVALID = "Invalid HTTP request received."
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != ord("\t"))
 """Have no business in a header."""
@@ -46,7 +46,9 @@ class EdgeProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_message = False
         self._got = 0
-        self._head_bytes = 0
+        self._piece_bytes = 0
+        self._loose_bytes = 0
+        """Of a head, of trailers, or between chunks."""
         self._plain_head = b""
         """Of a request that wishes to speak another protocol, without that wish."""
         self._keep_alive = LazyTimer(
@@ -90,6 +92,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound it while the request is not complete."""
         self._unset_keepalive_if_required()
+        self._piece_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -99,11 +102,11 @@ class EdgeProtocol(HttpToolsProtocol):
         if not self._in_message or self.transport.is_closing():
             return
         self._got += len(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, "headers_too_large", "the request line and headers are too large")
-                return
+        self._loose_bytes += len(data)
+        if self._loose_bytes > MAX_HEAD_BYTES:
+            what = "request line and headers" if self._in_head else "trailers or chunk extensions"
+            self._refuse(431, "headers_too_large", f"the {what} are too large")
+            return
         if not self._window.is_started:
             self._open_window()
 
@@ -111,7 +114,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """Note that a request has begun."""
         super().on_message_begin()
         self._in_head = self._in_message = True
-        self._got = self._head_bytes = 0
+        self._got = self._loose_bytes = 0
 
     def on_headers_complete(self) -> None:
         """Note that its head is complete."""
@@ -119,11 +122,19 @@ class EdgeProtocol(HttpToolsProtocol):
             self._plain_head = self._without_upgrade()
             return
         self._in_head = False
+        self._note_end()
         super().on_headers_complete()
+        # Trailers go where nobody looks: they come too late to be headers.
+        self.headers = []
         self.scope["extensions"] = {
             ON_DISCONNECT: self._on_disconnect_extension,
             ANSWER: {"call": partial(self._answer, self.cycle)},
         }
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of its body."""
+        self._note_end()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that it is complete."""
@@ -211,6 +222,10 @@ class EdgeProtocol(HttpToolsProtocol):
         ]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join((*lines, b"", b""))
+
+    def _note_end(self) -> None:
+        # How much of the piece that is being parsed comes after this is not known: none is counted.
+        self._loose_bytes = -self._piece_bytes
 
     def _open_window(self) -> None:
         self._got = 0

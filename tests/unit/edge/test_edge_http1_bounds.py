@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from localforge.config import KeyConfig
 from tests.unit.edge.lane import BODY, CHAT
 from tests.unit.edge.test_edge_connections import Connection, head
 
@@ -83,4 +84,64 @@ async def test_a_tunnel_is_refused_and_what_is_sent_through_it_is_not_read(edge,
 
     assert (status, answer["error"]["code"]) == (501, "not_implemented")
     assert await client.reader.read() == b""
+    assert edge.lane.sent == []
+
+
+CHUNKED = head(None, "transfer-encoding: chunked")
+
+
+@pytest.mark.parametrize("last", [b"0\r\n", b"0\r\nx: ", b"5;x="], ids=["many", "one", "extension"])
+async def test_endless_trailers_are_431(edge, client, last):
+    more = b"x-more: " + b"y" * 8000 + b"\r\n" if last == b"0\r\n" else b"y" * 8000
+    await sent_apart(client, CHUNKED, b"2\r\n{}\r\n", last, *[more] * 9)
+
+    status, answer = await client.answer()
+
+    assert (status, answer["error"]["code"]) == (431, "headers_too_large")
+    assert await client.reader.read() == b""
+    assert edge.lane.sent == []
+
+
+async def test_a_long_body_in_small_chunks_is_no_trailer(edge, client):
+    body = BODY + b" " * 20_000
+    client.write(CHUNKED)
+    for byte in body:
+        client.write(b"1\r\n%c\r\n" % byte)
+    client.write(b"0\r\nx-checksum: 1\r\n\r\n")
+
+    assert (await client.answer())[0] == 200
+    assert edge.lane.sent[0].body == body
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_trailers_are_no_headers(edge, client, apart):
+    pieces = (
+        CHUNKED + b"%x\r\n%s\r\n" % (len(BODY), BODY),
+        b"0\r\n",
+        b"x-localforge-label: no\r\n\r\n",
+    )
+    await sent_apart(client, *(pieces if apart else (b"".join(pieces),)))
+
+    assert (await client.answer())[0] == 200
+    assert len(edge.lane.sent) == 1
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_key_in_a_trailer_is_none(run_edge, apart):
+    edge = await run_edge(keys=(KeyConfig(id="k", secret="s"),), secrets={"s": "abc"})
+    client = Connection(*await asyncio.open_connection("127.0.0.1", edge.port))
+    pieces = (CHUNKED, b"2\r\n{}\r\n", b"0\r\n", b"authorization: Bearer abc\r\n\r\n")
+    await sent_apart(client, *(pieces if apart else (b"".join(pieces),)))
+
+    assert (await client.answer())[0] == 401
+    client.writer.close()
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+async def test_two_keys_are_400(edge, client, name):
+    client.write(head(len(BODY), f"{name}: Bearer a", f"{name}: Bearer b") + BODY)
+
+    status, answer = await client.answer()
+
+    assert (status, answer["error"]["param"]) == (400, name)
     assert edge.lane.sent == []
