@@ -93,6 +93,8 @@ class EdgeProtocol(HttpToolsProtocol):
         """Parse what came, and bound it while the request is not complete."""
         self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
+        if not self._in_message:
+            self._loose_bytes = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -114,7 +116,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """Note that a request has begun."""
         super().on_message_begin()
         self._in_head = self._in_message = True
-        self._got = self._loose_bytes = 0
+        self._got = 0
 
     def on_headers_complete(self) -> None:
         """Note that its head is complete."""
@@ -141,6 +143,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._plain_head:
             return
         self._in_message = False
+        self._note_end()
         self._window.stop()
         super().on_message_complete()
 

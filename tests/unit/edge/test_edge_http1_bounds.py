@@ -145,3 +145,14 @@ async def test_two_keys_are_400(edge, client, name):
 
     assert (status, answer["error"]["param"]) == (400, name)
     assert edge.lane.sent == []
+
+
+@pytest.mark.parametrize("length", [100, 300_000])
+async def test_what_comes_before_a_head_is_no_part_of_it(client, length):
+    body = BODY.ljust(length)
+    client.write(head(len(body)) + body + LIVE[:20])
+    assert (await client.answer())[0] == 200
+    client.write(LIVE[20:] + LIVE * 5000)
+
+    for _ in range(5001):
+        assert (await client.answer())[0] == 200
