@@ -1,7 +1,7 @@
 """The HTTP/1.1 connection: uvicorn's, with bounds on how much head it takes and how slowly."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from localforge.contracts.chat import ApiError
 from localforge.edge.asgi import ANSWER, JSON, ON_DISCONNECT, REQUEST_ID, ErrorAnswer, Header
@@ -28,6 +29,18 @@ MAX_HEAD_BYTES = 64 * 1024
 INVALID = "Invalid HTTP request received."
 _CONTROLS = bytes(code for code in (*range(32), 127) if code != ord("\t"))
 """Have no business in a header."""
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests wait their turn: one read is memory enough."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[object]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -63,6 +76,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a connection that says nothing is closed like an idle one."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._gathering = GatheringTransport(transport, self.loop)
         self.transport = self._gathering  # type: ignore[assignment]
         self._keep_alive.start()
@@ -152,12 +166,12 @@ class EdgeProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._keep_alive.stop()
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self._keep_alive.start()
+        self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP in the shape of all other errors."""

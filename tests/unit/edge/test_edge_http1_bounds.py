@@ -1,11 +1,13 @@
 """What HTTP/1.1 lets a client say besides requests: ignored, bounded or refused."""
 
 import asyncio
+import gc
 
 import msgspec
 import pytest
 
 from localforge.config import KeyConfig
+from localforge.edge.protocol import EdgeProtocol
 from tests.unit.edge.lane import BODY, CHAT
 from tests.unit.edge.test_edge_connections import Connection, head
 
@@ -156,3 +158,27 @@ async def test_what_comes_before_a_head_is_no_part_of_it(client, length):
 
     for _ in range(5001):
         assert (await client.answer())[0] == 200
+
+
+def _the_connection() -> EdgeProtocol:
+    found = [one for one in gc.get_objects() if isinstance(one, EdgeProtocol) and one.parser]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/chat/completions"])
+async def test_no_more_is_read_while_requests_wait_their_turn(client, path):
+    await sent_apart(client, LIVE)
+    await client.answer()
+    connection = _the_connection()
+    count = 2000
+    request = head(len(BODY), f"x-padding: {'y' * 700}", path=path) + BODY
+    if path == "/livez":
+        request = LIVE[:-2] + b"x-padding: " + b"y" * 800 + b"\r\n\r\n"
+    client.write(request * count)
+    most = 0
+    for _ in range(count):
+        most = max(most, len(connection.pipeline))
+        assert (await client.answer())[0] == 200
+
+    assert 0 < most < 600, "one read of the server's at most"
