@@ -29,10 +29,14 @@ ON_DISCONNECT = "localforge.on_disconnect"
 ANSWER = "localforge.answer"
 """ASGI extension of `EdgeProtocol`: `call` takes status, headers and body of a whole answer and
 writes it, unless there is more to it than that; then it returns False and has done nothing."""
+ABORT = "localforge.abort"
+"""ASGI extension of `EdgeProtocol`: `call` ends the connection, and drops what is not written."""
 REQUEST_ID = b"x-request-id"
 OWN_HEADERS = b"x-localforge-"
 """Begins headers that say what may become of a request; of two of them one would be lost."""
 GUARDED_HEADERS = frozenset({b"authorization", b"host", b"origin", b"x-api-key"})
+_NO_ABORT = {"call": lambda: None}
+"""Another server: it ends the connection itself when an answer is not whole."""
 CLIENT_GONE = 499
 """nginx's code for a client that hung up before the answer; only in logs and metrics."""
 
@@ -79,6 +83,7 @@ class HttpRequest:
     """One request and its answer.
 
     Attributes:
+        abort: Ends the connection, for a client that does not read; what is not written is lost.
         error_shape: Of the API that the request speaks.
         headers: Lower-case names; of a repeated header the last.
         id: Its request id, in the header `x-request-id` of every answer.
@@ -92,6 +97,7 @@ class HttpRequest:
     __slots__ = (
         "_answer",
         "_send",
+        "abort",
         "error_shape",
         "facts",
         "headers",
@@ -119,6 +125,7 @@ class HttpRequest:
         # Taken out: they hold what holds the scope, and only the garbage collector would part them.
         extensions = scope.pop("extensions", {})
         self.on_disconnect = _on_disconnect(extensions)
+        self.abort: Callable[[], None] = extensions.get(ABORT, _NO_ABORT)["call"]
         self.started_at = started_at
         self.status = 0
         self.in_events = False

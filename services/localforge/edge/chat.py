@@ -134,6 +134,7 @@ class ChatEndpoint:
                 raise
             # Cut off for not reading: no end is written, so the client sees a broken stream.
             uncancel()
+            request.abort()
             request.facts["aborted"] = True
         finally:
             request.on_disconnect(None)

@@ -6,19 +6,21 @@ from functools import partial
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
-from uvicorn.protocols.http.flow_control import FlowControl
 
 from localforge.contracts.chat import ApiError
-from localforge.edge.asgi import ANSWER, JSON, ON_DISCONNECT, REQUEST_ID, ErrorAnswer, Header
+from localforge.edge.asgi import ABORT, ANSWER, JSON, ON_DISCONNECT, REQUEST_ID, ErrorAnswer, Header
 from localforge.edge.body import encode
 from localforge.edge.ids import new_request_id
 from localforge.edge.lazy_timer import LazyTimer
 from localforge.edge.transport import GatheringTransport
+from localforge.edge.write_watch import WriteWatch
 from localforge.telemetry import log
 
 _log_request = log.recurring("edge", "request")
@@ -48,11 +50,13 @@ class EdgeProtocol(HttpToolsProtocol):
 
     A request that is not complete must bring `MIN_WINDOW_BYTES` in every `WINDOW_S`, or it is
     answered with 408: a client that trickles bytes holds a connection and up to a body of memory.
-    Costs nothing for requests that arrive in one piece.
+    Costs nothing for requests that arrive in one piece. Of what is written to a client that lets
+    it wait, something must leave in every `WRITE_WINDOW_S`, or it is cut off.
     """
 
     WINDOW_S = 20.0
     MIN_WINDOW_BYTES = 16 * 1024
+    WRITE_WINDOW_S = 60.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,21 +75,31 @@ class EdgeProtocol(HttpToolsProtocol):
         self._on_disconnect: Callable[[], None] | None = None
         self._is_lost = False
         self._gathering: GatheringTransport
+        self._write_watch: WriteWatch
+        self._active: RequestResponseCycle | None = None
+        """The last that was begun to be answered."""
         self._on_disconnect_extension: Any = {"call": self.on_disconnect}
+        self._abort_extension: Any = {"call": self._abort}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a connection that says nothing is closed like an idle one."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        self._gathering = GatheringTransport(transport, self.loop)
+        self._write_watch = WriteWatch(transport, self.loop, self.WRITE_WINDOW_S)
+        self._gathering = GatheringTransport(transport, self.loop, self._write_watch.start)
         self.transport = self._gathering  # type: ignore[assignment]
         self._keep_alive.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         super().connection_lost(exc)
+        if self._active is not None:
+            # uvicorn tells the one that came last.
+            self._active.disconnected = True
+            self._active.message_event.set()
         self._keep_alive.close()
         self._window.close()
+        self._write_watch.close()
         self._is_lost = True
         if self._on_disconnect is not None:
             self._on_disconnect()
@@ -144,6 +158,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.headers = []
         self.scope["extensions"] = {
             ON_DISCONNECT: self._on_disconnect_extension,
+            ABORT: self._abort_extension,
             ANSWER: {"call": partial(self._answer, self.cycle)},
         }
 
@@ -172,6 +187,17 @@ class EdgeProtocol(HttpToolsProtocol):
         else:
             self._keep_alive.start()
         self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Write no more; the client has to take what is there."""
+        super().pause_writing()
+        self._write_watch.start()
+
+    def resume_writing(self) -> None:
+        """Write again."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._write_watch.stop()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP in the shape of all other errors."""
@@ -239,6 +265,15 @@ class EdgeProtocol(HttpToolsProtocol):
         ]
         lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join((*lines, b"", b""))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _abort(self) -> None:
+        if self._active is not None:
+            self._active.disconnected = True
+        self.transport.abort()
 
     def _note_end(self) -> None:
         # How much of the piece that is being parsed comes after this is not known: none is counted.

@@ -69,6 +69,7 @@ class Several:
                 raise
             # Cut off for not reading: no end is written, so the client sees a broken stream.
             uncancel()
+            request.abort()
             request.facts["aborted"] = True
         finally:
             request.on_disconnect(None)

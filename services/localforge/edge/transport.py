@@ -1,6 +1,7 @@
 """The server's side of a connection: an answer's head and body are one write."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 HEAD = b"HTTP/1.1 "
@@ -16,13 +17,20 @@ class GatheringTransport:
     Args:
         transport: The real one.
         loop: Its loop.
+        on_close: Called when it begins to close; what waits to be written is written still.
     """
 
-    __slots__ = ("_held", "_loop", "_transport")
+    __slots__ = ("_held", "_loop", "_on_close", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        on_close: Callable[[], None],
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._on_close = on_close
         self._held = b""
 
     def write(self, data: bytes) -> None:
@@ -43,7 +51,9 @@ class GatheringTransport:
     def close(self) -> None:
         """Write what is left, then close."""
         self._flush()
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.close()
+            self._on_close()
 
     def is_closing(self) -> bool:
         """Tell whether it is closed or about to be."""

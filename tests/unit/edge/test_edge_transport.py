@@ -26,7 +26,7 @@ class FakeTransport(asyncio.Transport):
 
 async def test_a_head_and_its_body_are_one_write() -> None:
     real = FakeTransport()
-    transport = GatheringTransport(real, asyncio.get_running_loop())
+    transport = GatheringTransport(real, asyncio.get_running_loop(), lambda: None)
     transport.write(HEAD)
     transport.write(b"body")
     assert real.told == []
@@ -37,7 +37,7 @@ async def test_a_head_and_its_body_are_one_write() -> None:
 
 async def test_a_head_alone_does_not_wait_for_a_body() -> None:
     real = FakeTransport()
-    transport = GatheringTransport(real, asyncio.get_running_loop())
+    transport = GatheringTransport(real, asyncio.get_running_loop(), lambda: None)
     transport.write(HEAD)
     assert real.told == []
     await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_a_head_alone_does_not_wait_for_a_body() -> None:
 
 async def test_a_close_comes_after_what_was_written_before_it() -> None:
     real = FakeTransport()
-    transport = GatheringTransport(real, asyncio.get_running_loop())
+    transport = GatheringTransport(real, asyncio.get_running_loop(), lambda: None)
     transport.write(HEAD)
     transport.close()
     await asyncio.sleep(0)
@@ -55,7 +55,7 @@ async def test_a_close_comes_after_what_was_written_before_it() -> None:
 
 async def test_nothing_is_written_to_a_transport_that_was_closed_meanwhile() -> None:
     real = FakeTransport()
-    transport = GatheringTransport(real, asyncio.get_running_loop())
+    transport = GatheringTransport(real, asyncio.get_running_loop(), lambda: None)
     transport.write(HEAD)
     real.close()
     await asyncio.sleep(0)
