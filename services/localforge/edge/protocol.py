@@ -119,7 +119,6 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and bound it while the request is not complete."""
-        self._unset_keepalive_if_required()
         self._piece_bytes = len(data)
         if not self._in_message:
             self._loose_bytes = 0
@@ -143,6 +142,8 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note that a request has begun."""
         super().on_message_begin()
+        # Not with whatever comes: line ends between requests begin none.
+        self._keep_alive.stop()
         self._in_head = self._in_message = True
         self._got = 0
 
@@ -175,6 +176,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._note_end()
         self._window.stop()
         super().on_message_complete()
+        if self.cycle.response_complete:
+            self._keep_alive.start()
 
     def on_response_complete(self) -> None:
         """Begin with the next request if it is there already; uvicorn's, without a new timer."""
@@ -182,9 +185,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.pipeline:
-            self._keep_alive.stop()
             self._start_asgi_task(*self.pipeline.pop())
-        else:
+        elif not self._in_message:
             self._keep_alive.start()
         self.flow.resume_reading()
 
@@ -284,7 +286,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._window.start()
 
     def _unset_keepalive_if_required(self) -> None:
-        # uvicorn calls it when something comes.
+        # uvicorn calls it at the end.
         self._keep_alive.stop()
 
     def _on_window_end(self) -> None:

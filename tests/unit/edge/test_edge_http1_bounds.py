@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from localforge.config import KeyConfig
+from localforge.edge import server
 from localforge.edge.protocol import EdgeProtocol
+from tests.support import wait_until
 from tests.unit.edge.lane import BODY, CHAT
 from tests.unit.edge.test_edge_connections import Connection, head
 
@@ -182,3 +184,37 @@ async def test_no_more_is_read_while_requests_wait_their_turn(client, path):
         assert (await client.answer())[0] == 200
 
     assert 0 < most < 600, "one read of the server's at most"
+
+
+async def test_line_ends_between_requests_keep_no_connection_open(make_edge, monkeypatch):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    async with server.serve_http(make_edge().app, "127.0.0.1", 0) as url:
+        client = Connection(
+            *await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        )
+        client.write(LIVE + b"\r\n")
+        assert (await client.answer())[0] == 200
+        ended = asyncio.ensure_future(client.reader.read())
+
+        async def ends() -> bool:
+            client.write(b"\r\n")
+            return ended.done()
+
+        await wait_until(ends, timeout=5, description="the end of the connection")
+        client.writer.close()
+
+
+async def test_an_answer_before_the_end_of_its_body_starts_no_idle_time(run_edge, monkeypatch):
+    monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.05)
+    edge = await run_edge(max_body_mb=0.01)
+    client = Connection(*await asyncio.open_connection("127.0.0.1", edge.port))
+    client.write(head(20_000) + b"x" * 10_000)
+    assert (await client.answer())[0] == 413
+    end = asyncio.get_running_loop().time() + 0.2
+    await wait_until(lambda: asyncio.get_running_loop().time() > end, description="some time")
+
+    client.write(b"x" * 10_000 + LIVE)
+
+    assert (await client.answer())[0] == 200
+    assert await asyncio.wait_for(client.reader.read(), 5) == b""
+    client.writer.close()
