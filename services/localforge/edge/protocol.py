@@ -299,10 +299,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._open_window()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        # While an earlier request is being answered, or this one is, a second answer would be
-        # taken for a part of it.
-        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+        if self._may_answer_it():
             error = ApiError(message=message, code=code)
             body = encode(ErrorAnswer(error=error))
             request_id = new_request_id()
@@ -318,3 +315,16 @@ class EdgeProtocol(HttpToolsProtocol):
                 {"route": UNREAD, "status": status, "request_id": request_id, "error": code}
             )
         self.transport.close()
+
+    def _may_answer_it(self) -> bool:
+        """Tell whether an answer now would be taken for one to what is being read.
+
+        While an earlier request is being answered, or this one is, it would be taken for a part of
+        that; while an earlier one waits for its answer, for this.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return True
+        if self._in_message and not self._in_head:
+            return cycle is self._active and not cycle.response_started
+        return cycle.response_complete

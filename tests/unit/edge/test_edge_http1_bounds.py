@@ -10,7 +10,7 @@ from localforge.config import KeyConfig
 from localforge.edge import server
 from localforge.edge.protocol import EdgeProtocol
 from tests.support import wait_until
-from tests.unit.edge.lane import BODY, CHAT
+from tests.unit.edge.lane import BODY, CHAT, delta, silent
 from tests.unit.edge.test_edge_connections import Connection, head
 
 LIVE = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -91,6 +91,7 @@ async def test_a_tunnel_is_refused_and_what_is_sent_through_it_is_not_read(edge,
     assert edge.lane.sent == []
 
 
+STREAMED = msgspec.json.encode(CHAT | {"stream": True})
 CHUNKED = head(None, "transfer-encoding: chunked")
 
 
@@ -218,3 +219,50 @@ async def test_an_answer_before_the_end_of_its_body_starts_no_idle_time(run_edge
     assert (await client.answer())[0] == 200
     assert await asyncio.wait_for(client.reader.read(), 5) == b""
     client.writer.close()
+
+
+GARBAGE = b"\x16\x03\x01 this is not http\r\n\r\n"
+
+
+@pytest.mark.parametrize("queued", [0, 1, 2])
+@pytest.mark.parametrize("last", [GARBAGE, b"CONNECT a:1 HTTP/1.1\r\n\r\n"], ids=["tls", "tunnel"])
+async def test_no_error_is_written_into_another_answer(edge, client, queued, last):
+    edge.lane.script = lambda lane, call: lane.emit(delta(call, "a", first=True))
+    client.write(head(len(STREAMED)) + STREAMED)
+    received = await client.reader.readuntil(b"\n\n\r\n")
+    client.write((head(len(BODY)) + BODY) * queued + last)
+    received += await client.reader.read()
+
+    assert received.count(b"HTTP/1.1") == 1
+    assert b"invalid_http" not in received
+    await wait_until(lambda: edge.lane.cancelled, description="the cancel")
+    await wait_until(lambda: edge.service.in_flight == 0, description="an empty table")
+
+
+@pytest.mark.parametrize("last", [GARBAGE, b"CONNECT a:1 HTTP/1.1\r\n\r\n"], ids=["tls", "tunnel"])
+async def test_an_error_is_not_taken_for_the_answer_to_the_request_before(edge, client, last):
+    edge.lane.script = silent
+    client.write(head(len(BODY)) + BODY)
+    await wait_until(lambda: edge.lane.sent, description="the dispatch")
+    client.write(last)
+
+    assert await client.reader.read() == b""
+    await wait_until(lambda: edge.lane.cancelled, description="the cancel")
+
+
+async def test_a_broken_chunk_of_a_request_that_waits_ends_the_connection(edge, client):
+    edge.lane.script = silent
+    client.write(head(len(BODY)) + BODY)
+    await wait_until(lambda: edge.lane.sent, description="the dispatch")
+    client.write(CHUNKED + b"not a length\r\n")
+
+    assert await client.reader.read() == b""
+    assert len(edge.lane.sent) == 1
+
+
+async def test_a_broken_chunk_of_the_only_request_is_400(edge, client):
+    client.write(CHUNKED + b"not a length\r\n")
+
+    assert (await client.answer())[0] == 400
+    assert await client.reader.read() == b""
+    assert edge.lane.sent == []
