@@ -20,6 +20,7 @@ _OPAQUE_PARTS = frozenset({"input_audio", "audio", "file", "input_file", "video_
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "tool_use"})
 """Parts whose every field is text, and so inspected; one of another type may be media."""
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
+_THOUGHTS = ("thinking", "redacted_thinking")
 _REMOTE = ("http://", "https://")
 _encoder = msgspec.json.Encoder()
 
@@ -37,7 +38,7 @@ class ChatText(msgspec.Struct, frozen=True):
     files: int = 0
     has_system: bool = False
     has_opaque_parts: bool = False
-    """Some content part is neither text nor an image with an http(s) URL."""
+    """Some content is neither text, nor a thought, nor an image with an http(s) URL."""
 
     @property
     def sample(self) -> str:
@@ -70,6 +71,8 @@ def extract_text(body: Body) -> ChatText:
                 has_opaque_parts = has_opaque_parts or _is_opaque(part)
                 if isinstance(text := part.get("text"), str):
                     (user if is_user else other).append(text)
+        if thoughts := message.get("thinking_blocks"):
+            has_opaque_parts = has_opaque_parts or not _are_thoughts(thoughts)
         other += [_as_json(message[field]) for field in _CALLS if message.get(field)]
     other += [_as_json(body[field]) for field in _SCHEMAS if body.get(field)]
     return ChatText(
@@ -95,6 +98,16 @@ def _is_opaque(part: Body) -> bool:
     image = part["image_url"]
     url = image.get("url") if isinstance(image, dict) else image
     return not (isinstance(url, str) and url[:8].lower().startswith(_REMOTE))
+
+
+def _are_thoughts(blocks: object) -> bool:
+    """Say whether a member that is for thoughts holds nothing else."""
+    return isinstance(blocks, list) and all(
+        isinstance(block, dict)
+        and block.get("type") in _THOUGHTS
+        and all(value is None or isinstance(value, str) for value in block.values())
+        for block in blocks
+    )
 
 
 def _as_json(value: Any) -> str:

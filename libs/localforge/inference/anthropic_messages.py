@@ -9,7 +9,7 @@ from localforge.errors import BackendRefused, BackendUnavailable
 from localforge.inference.anthropic_request import DEFAULT_MAX_TOKENS, ModelFacts, translate
 from localforge.inference.anthropic_shapes import VERSION
 from localforge.inference.anthropic_stream import MessageReader
-from localforge.inference.chat_shapes import read_chat
+from localforge.inference.chat_shapes import encode, read_chat
 from localforge.inference.exchange import Exchange, sick
 from localforge.inference.protocol import Completion, Probe, Reply, Timeouts
 
@@ -51,7 +51,6 @@ class _ModelList(msgspec.Struct):
 
 
 _model_list = msgspec.json.Decoder(_ModelList)
-_encoder = msgspec.json.Encoder()
 
 
 class AnthropicAdapter:
@@ -116,7 +115,7 @@ class AnthropicAdapter:
     async def complete(self, request: Completion, reply: Reply) -> None:
         """Run one completion; see `Adapter.complete`."""
         chat = read_chat(request.body)
-        body = _encoder.encode(translate(chat, request.upstream, self._facts(request.upstream)))
+        body = encode(translate(chat, request.upstream, self._facts(request.upstream)))
         await self._exchange.stream(
             "/v1/messages",
             body,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from localforge.errors import RequestRefused
 from localforge.inference import anthropic_shapes as shapes
 from localforge.inference.anthropic_shapes import ContentBlock
 from localforge.inference.chat_shapes import (
@@ -40,6 +41,15 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     takes_budget: bool = False
     takes_sampling: bool = True
     """Whether it takes `temperature`, `top_p` and `top_k` at all."""
+
+
+class _Thought(msgspec.Struct, tag_field="type", tag="thinking", omit_defaults=True):
+    thinking: str | None = None
+    signature: str | None = None
+
+
+class _Hidden(msgspec.Struct, tag_field="type", tag="redacted_thinking", omit_defaults=True):
+    data: str
 
 
 def translate(chat: ChatRequest, upstream: str, facts: ModelFacts) -> shapes.MessagesRequest:
@@ -116,11 +126,12 @@ def _system(messages: list[ChatMessage]) -> str | list[ContentBlock] | None:
 def _turns(messages: list[ChatMessage]) -> list[shapes.Message]:
     """Return the turns with neighbours of one role joined, as tool results have to be."""
     turns: list[shapes.Message] = []
-    for message in messages:
+    for index, message in enumerate(messages):
+        thoughts = _thoughts(message, f"messages[{index}].thinking_blocks")
         if message.role in ("system", "developer"):
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message)
+        blocks = thoughts + _blocks(message)
         if not blocks:
             continue
         last = turns[-1] if turns else None
@@ -140,6 +151,21 @@ def _trim(prefill: shapes.Message) -> None:
         last.text = last.text.rstrip()
 
 
+def _thoughts(message: ChatMessage, where: str) -> list[ContentBlock]:
+    """Return a turn's thoughts, and of them nothing that anybody could hide something else in."""
+    if not message.thinking_blocks:
+        return []
+    if message.role != "assistant":
+        raise RequestRefused(f"`{where}` may only be in an assistant's turn", param=where)
+    try:
+        thoughts = msgspec.convert(message.thinking_blocks, list[_Thought | _Hidden])
+    except msgspec.ValidationError as exc:
+        raise RequestRefused(
+            f"`{where}` must be blocks of type `thinking` or `redacted_thinking`", param=where
+        ) from exc
+    return [msgspec.convert(msgspec.to_builtins(thought), ContentBlock) for thought in thoughts]
+
+
 def _blocks(message: ChatMessage) -> list[ContentBlock]:
     if message.role == "tool":
         return [
@@ -151,8 +177,7 @@ def _blocks(message: ChatMessage) -> list[ContentBlock]:
         ]
     if message.role == "function":
         raise cannot_say("`function` messages are the old form of `tool` messages", "messages")
-    blocks = [msgspec.convert(thought, ContentBlock) for thought in message.thinking_blocks or ()]
-    blocks += [_block(part) for part in message.parts if part.type != "text" or part.text]
+    blocks = [_block(part) for part in message.parts if part.type != "text" or part.text]
     if message.refusal and not message.content:
         blocks.append(ContentBlock(type="text", text=message.refusal))
     blocks += [

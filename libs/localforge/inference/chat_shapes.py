@@ -186,6 +186,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(ChatRequest)
+_encoder = msgspec.json.Encoder()
 
 
 def read_chat(body: bytes) -> ChatRequest:
@@ -199,26 +200,46 @@ def read_chat(body: bytes) -> ChatRequest:
         chat = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise RequestRefused(f"the request cannot be passed on to this backend: {exc}") from exc
+    except RecursionError as exc:
+        raise _too_deep() from exc
     if chat.functions:
         raise cannot_say("`functions` is the old form of `tools`; send `tools`", "functions")
     return chat
+
+
+def encode(request: Any) -> bytes:
+    """Return a translated request as JSON.
+
+    Raises:
+        RequestRefused: It is nested too deeply.
+    """
+    try:
+        return _encoder.encode(request)
+    except RecursionError as exc:
+        raise _too_deep() from exc
 
 
 def read_arguments(call: FunctionCall) -> Any:
     """Return the arguments of a call as an object.
 
     Raises:
-        RequestRefused: They are not a JSON object.
+        RequestRefused: They are not a JSON object, or one that is nested too deeply.
     """
     try:
         found = msgspec.json.decode(call.arguments or "{}")
     except (msgspec.DecodeError, UnicodeDecodeError):
         found = None
+    except RecursionError as exc:
+        raise _too_deep() from exc
     if not isinstance(found, dict):
         raise RequestRefused(
             "the `arguments` of a tool call in `messages` are not a JSON object", param="messages"
         )
     return found
+
+
+def _too_deep() -> RequestRefused:
+    return RequestRefused("`messages` are nested too deeply to be passed on", param="messages")
 
 
 def split_data_url(url: str) -> tuple[str, str] | None:

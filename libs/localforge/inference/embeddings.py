@@ -25,7 +25,7 @@ def build_embeddings(request: Completion) -> tuple[bytes, int]:
     try:
         members = members_decoder.decode(request.body)
         inputs: Any = _inputs.decode(members["input"])
-    except (KeyError, msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (KeyError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise RequestRefused("the request body has no `input` to embed", param="input") from exc
     for name in LOCALFORGE_FIELDS:
         members.pop(name, None)

@@ -9,7 +9,7 @@ import msgspec
 
 from localforge.contracts.cards import Capability, FoundModel, Health
 from localforge.errors import BackendRefused, BackendUnavailable
-from localforge.inference.chat_shapes import read_chat
+from localforge.inference.chat_shapes import encode, read_chat
 from localforge.inference.exchange import Exchange, sick
 from localforge.inference.ollama_request import Thinking, translate
 from localforge.inference.ollama_stream import LineReader
@@ -185,7 +185,7 @@ class OllamaAdapter:
         )
         await self._exchange.stream(
             "/api/chat",
-            _encoder.encode(body),
+            encode(body),
             LineReader(request, reply),
             reply,
             content_type="application/x-ndjson",

@@ -33,7 +33,7 @@ def build_body(request: Completion, vendor: Vendor = GENERIC) -> tuple[bytes, in
     """
     try:
         members = _members.decode(request.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise RequestRefused(f"the request body is not a JSON object: {exc}") from exc
     for name in LOCALFORGE_FIELDS:
         if name not in vendor.knows:

@@ -1,5 +1,6 @@
 """OpenAI's chat request in Anthropic's words; Anthropic's own client library knows the shape."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 
 from localforge.errors import BackendUnavailable, RequestRefused
 from localforge.inference.anthropic_request import ModelFacts, translate
-from localforge.inference.chat_shapes import read_chat
+from localforge.inference.chat_shapes import encode, read_chat
 
 SHAPE = TypeAdapter(MessageCreateParamsStreaming)
 WEATHER = {
@@ -222,3 +223,59 @@ def test_arguments_that_are_no_object_are_refused_without_quoting_them() -> None
 def test_a_member_of_the_wrong_type_is_named() -> None:
     with pytest.raises(RequestRefused, match=r"temperature"):
         said(temperature="hot")
+
+
+THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "s1"}
+PICTURE = {"type": "base64", "media_type": "image/png", "data": "iVBORw0K"}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{}],
+        [{"type": 1}],
+        [{"type": "thinking", "thinking": 5}],
+        [{"type": "redacted_thinking", "data": ["x"]}],
+        [{"type": "text", "text": "x"}],
+        [THOUGHT, {"type": "document", "source": PICTURE}],
+        [{"type": "image", "source": PICTURE}],
+        [{"type": "tool_result", "tool_use_id": "1", "content": "x"}],
+    ],
+)
+def test_thoughts_that_are_none_are_refused(blocks: list[Any]) -> None:
+    with pytest.raises(RequestRefused, match="thinking_blocks") as caught:
+        said(messages=[{"role": "assistant", "content": "So.", "thinking_blocks": blocks}])
+
+    assert (caught.value.status, caught.value.param) == (400, "messages[0].thinking_blocks")
+
+
+@pytest.mark.parametrize("role", ["user", "system", "tool"])
+def test_thoughts_are_the_assistants(role: str) -> None:
+    turn = {"role": role, "content": "So.", "thinking_blocks": [THOUGHT], "tool_call_id": "1"}
+
+    with pytest.raises(RequestRefused, match="thinking_blocks"):
+        said(messages=[{"role": "user", "content": "Hi"}, turn])
+
+
+def test_nothing_but_a_thought_is_handed_back_with_it() -> None:
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    blocks = [THOUGHT | {"source": PICTURE}, hidden | {"content": "x"}]
+
+    messages = [{"role": "assistant", "content": "So.", "thinking_blocks": blocks}]
+
+    assert said(messages=messages)["messages"][0]["content"][:2] == [THOUGHT, hidden]
+
+
+def test_arguments_nested_too_deeply_are_refused() -> None:
+    refused = 0
+    depths = range(800, 1100, 4)
+    for depth in depths:
+        arguments = '{"a":' * depth + "1" + "}" * depth
+        call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
+        body = json.dumps({"messages": [{"role": "assistant", "tool_calls": [call]}]}).encode()
+        with contextlib.suppress(RequestRefused):
+            encode(translate(read_chat(body), "claude-x", ModelFacts()))
+            continue
+        refused += 1
+
+    assert 0 < refused < len(depths)

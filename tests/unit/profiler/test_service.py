@@ -41,6 +41,11 @@ def call_of(content="hi", **fields):
     )
 
 
+def turn_of(**members):
+    turn = {"role": "assistant", "content": "hi"} | members
+    return call_of(body=json.dumps({"model": "auto", "messages": [turn]}).encode())
+
+
 def test_a_profile_travels_with_the_untouched_call(service):
     call = call_of()
 
@@ -109,6 +114,30 @@ def test_a_part_that_nobody_can_look_into_is_confidential(service, part):
 
     assert profile.findings == ("opaque_content",)
     assert profile.label is Label.CONFIDENTIAL
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"thinking_blocks": [{"type": "document", "source": {"data": "JVBERi0"}}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "source": {"data": "J"}}]},
+        {"thinking_blocks": [{"type": ["thinking"]}]},
+        {"thinking_blocks": {"type": "thinking"}},
+    ],
+)
+def test_a_turn_with_what_nobody_can_look_into_is_confidential(service, members):
+    profile = service.profile(turn_of(**members), NOW).profile
+
+    assert profile.findings == ("opaque_content",)
+
+
+def test_thoughts_are_no_opaque_content(service):
+    thoughts = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+    ]
+
+    assert service.profile(turn_of(thinking_blocks=thoughts), NOW).profile.findings == ()
 
 
 @pytest.mark.parametrize(
