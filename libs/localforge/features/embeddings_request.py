@@ -5,11 +5,13 @@ from typing import Any
 import msgspec
 
 from localforge.errors import RequestRefused
+from localforge.features.members import refuse_repeated, refuse_variants
 from localforge.features.request import Body
 
 BYTES_PER_TOKEN = 4
 """Rule of thumb of byte-pair vocabularies for English prose. A request may bring megabytes, and
 the figure only has to tell what fits; what is billed is what the backend counts."""
+_NAMES = frozenset({"model", "input", "messages", "localforge", "provider", "preference"})
 _decoder = msgspec.json.Decoder()
 
 
@@ -40,12 +42,21 @@ def parse_embeddings(body: bytes) -> EmbeddingsRequest:
     """
     try:
         data = _decoder.decode(body)
+        refuse_repeated(body, data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise RequestRefused(
             f"the request body is not valid JSON: {exc}", code="invalid_json"
         ) from exc
     if not isinstance(data, dict):
         raise _wrong("input", "in a JSON object")
+    refuse_variants(data, _NAMES)
+    if "messages" in data:
+        # Some servers embed them instead.
+        raise RequestRefused(
+            "`messages` is no member of an embeddings request; send `input`",
+            code="invalid_value",
+            param="messages",
+        )
     found = data.get("input")
     if isinstance(found, str):
         found = [found]

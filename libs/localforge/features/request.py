@@ -10,10 +10,30 @@ from typing import Any
 import msgspec
 
 from localforge.errors import RequestRefused
+from localforge.features.members import refuse_repeated, refuse_variants
 
 Body = dict[str, Any]
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+MEDIA = frozenset(
+    {
+        *("audio", "audios", "input_audio"),
+        *("file", "files", "input_file"),
+        *("image", "images"),
+        *("video", "videos", "video_url"),
+    }
+)
+"""Members of messages and parts that hold, or name, what nobody here can look into."""
+MESSAGE = frozenset(
+    {
+        *("role", "content", "name", "refusal", "cache_control"),
+        *("tool_calls", "tool_call_id", "function_call"),
+        *("reasoning_content", "thinking_blocks"),
+    }
+)
+"""Other members of messages that are known here."""
+_PART = frozenset({"type", "text", "image_url", "refusal", "cache_control"})
+_IMAGE = frozenset({"url", "detail"})
 _decoder = msgspec.json.Decoder()
 
 
@@ -25,6 +45,7 @@ def parse_chat(body: bytes) -> Body:
     """
     try:
         data = _decoder.decode(body)
+        refuse_repeated(body, data)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise RequestRefused(
             f"the request body is not valid JSON: {exc}", code="invalid_json"
@@ -44,6 +65,8 @@ def validate(data: object) -> Body:
     """
     if not isinstance(data, dict):
         raise RequestRefused(f"the request body must be a JSON object, got {_kind(data)}")
+    if not data.keys() <= _NAMES:
+        refuse_variants(data, _NAMES)
     for name in filter(data.__contains__, _FIELDS):
         value = data[name]
         is_right, expected = _FIELDS[name]
@@ -61,6 +84,8 @@ def _check_messages(messages: object) -> None:
         where = f"messages[{index}]"
         if not isinstance(message, dict):
             raise _wrong(where, "an object", message)
+        if not message.keys() <= MESSAGE:
+            refuse_variants(message, MESSAGE | MEDIA, f"{where}.")
         role = message.get("role")
         if not isinstance(role, str) or role not in ROLES:
             raise _wrong(f"{where}.role", f"one of {', '.join(sorted(ROLES))}", role)
@@ -83,6 +108,11 @@ def _check_content(where: str, role: str, content: object) -> None:
             place = f"{where}.content[{index}]"
             if not isinstance(part, dict):
                 raise _wrong(place, "an object", part)
+            if not part.keys() <= _PART:
+                refuse_variants(part, _PART | MEDIA, f"{place}.")
+            image = part.get("image_url")
+            if isinstance(image, dict) and not image.keys() <= _IMAGE:
+                refuse_variants(image, _IMAGE, f"{place}.image_url.")
             if not isinstance(part.get("type"), str):
                 raise _wrong(f"{place}.type", "a string", part.get("type"))
             if part["type"] == "text" and not isinstance(part.get("text"), str):
@@ -146,6 +176,9 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "service_tier": (_is_string, "a string"),
     "reasoning_effort": (_is_string, "a string"),
 }
+
+
+_NAMES = frozenset({*_FIELDS, "messages", "response_format", "localforge", "provider"})
 
 
 def _wrong(param: str, expected: str, value: object) -> RequestRefused:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from localforge.features.request import Body
+from localforge.features.request import MEDIA, MESSAGE, Body
 
 HEAD, TAIL = 2_000, 1_000
 SAMPLE = HEAD + TAIL
@@ -16,7 +16,6 @@ nearly always at its beginning or at its end. Tokenizing 3,000 takes about 1 ms.
 
 _CALLS = ("tool_calls", "function_call")
 _SCHEMAS = ("tools", "functions", "response_format")
-_OPAQUE_PARTS = frozenset({"input_audio", "audio", "file", "input_file", "video_url"})
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking", "tool_use"})
 """Parts whose every field is text, and so inspected; one of another type may be media."""
 _IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
@@ -71,6 +70,10 @@ def extract_text(body: Body) -> ChatText:
                 has_opaque_parts = has_opaque_parts or _is_opaque(part)
                 if isinstance(text := part.get("text"), str):
                     (user if is_user else other).append(text)
+        if not message.keys() <= MESSAGE:
+            # A client may say of what it does not send that it is null.
+            media = any(message.get(name) is not None for name in MEDIA.intersection(message))
+            has_opaque_parts = has_opaque_parts or media
         if thoughts := message.get("thinking_blocks"):
             has_opaque_parts = has_opaque_parts or not _are_thoughts(thoughts)
         other += [_as_json(message[field]) for field in _CALLS if message.get(field)]
@@ -90,7 +93,7 @@ def extract_text(body: Body) -> ChatText:
 def _is_opaque(part: Body) -> bool:
     """Say whether a part's content cannot be inspected, by its type or by the fields it has."""
     kind = part["type"]
-    if not (kind in _TEXT_PARTS or kind in _IMAGE_PARTS) or not _OPAQUE_PARTS.isdisjoint(part):
+    if not (kind in _TEXT_PARTS or kind in _IMAGE_PARTS) or not MEDIA.isdisjoint(part):
         return True
     if "image_url" not in part:
         # Without a URL it is the image itself, or the id of an uploaded one.

@@ -123,12 +123,24 @@ def test_a_part_that_nobody_can_look_into_is_confidential(service, part):
         {"thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "source": {"data": "J"}}]},
         {"thinking_blocks": [{"type": ["thinking"]}]},
         {"thinking_blocks": {"type": "thinking"}},
+        {"images": ["iVBORw0K"]},
+        {"image": "iVBORw0K"},
+        {"audio": {"id": "audio_1"}},
+        {"video": "AAAAIGZ0"},
+        {"file": {"file_data": "JVBERi0"}},
+        {"content": [{"type": "text", "text": "hi", "images": ["iVBORw0K"]}]},
+        {"content": [{"type": "text", "text": "hi", "image": "iVBORw0K"}]},
+        {"content": [{"type": "text", "text": "hi", "video": "AAAAIGZ0"}]},
     ],
 )
 def test_a_turn_with_what_nobody_can_look_into_is_confidential(service, members):
     profile = service.profile(turn_of(**members), NOW).profile
 
     assert profile.findings == ("opaque_content",)
+
+
+def test_media_that_is_not_there_is_no_opaque_content(service):
+    assert service.profile(turn_of(audio=None, annotations=[]), NOW).profile.findings == ()
 
 
 def test_thoughts_are_no_opaque_content(service):
