@@ -33,6 +33,8 @@ MESSAGE = frozenset(
 )
 """Other members of messages that are known here."""
 _PART = frozenset({"type", "text", "image_url", "refusal", "cache_control"})
+MOST = 2**63 - 1
+"""The greatest count that fits the messages between services; JSON knows greater ones."""
 _IMAGE = frozenset({"url", "detail"})
 _decoder = msgspec.json.Decoder()
 
@@ -148,7 +150,7 @@ def _is_objects(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
 
 
 def _is_between(low: float, high: float) -> Callable[[object], bool]:
@@ -194,6 +196,6 @@ def _kind(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:.6g}"
+        return f"{value:.6g}" if -MOST <= value <= MOST else "a number beyond all bounds"
     kind = "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
     return f"{'an' if kind != 'string' else 'a'} {kind}" if value else f"an empty {kind}"

@@ -231,3 +231,29 @@ def test_no_heavy_package_is_loaded():
     )
 
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize(
+    "name",
+    ["max_tokens", "max_completion_tokens", "n", "temperature", "top_p", "presence_penalty"],
+)
+def test_a_number_beyond_all_bounds_is_refused(service, name, sign):
+    number = f"{sign}1{'0' * 400}"
+    body = f'{{"messages":[{{"role":"user","content":"hi"}}],"{name}":{number}}}'.encode()
+
+    with pytest.raises(RequestRefused) as caught:
+        service.profile(call_of(body=body), NOW)
+
+    assert caught.value.param == name
+
+
+@pytest.mark.parametrize(
+    "member",
+    ['"seed":%s', '"top_k":%s', '"thinking":{"type":"enabled","budget_tokens":%s}', '"x":%s'],
+)
+def test_a_number_beyond_all_bounds_that_is_the_backends_to_refuse_goes_on(service, member):
+    number = f"1{'0' * 400}"
+    body = f'{{"messages":[{{"role":"user","content":"hi"}}],{member % number}}}'.encode()
+
+    assert service.profile(call_of(body=body), NOW).encode()
