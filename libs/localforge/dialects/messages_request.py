@@ -272,11 +272,13 @@ def _output(request: MessagesBody) -> Json:
     found: Json = {}
     config = request.output_config or {}
     if effort := config.get("effort"):
-        found["reasoning_effort"] = EFFORTS.get(effort, effort)
+        name = _given(effort, "output_config.effort")
+        found["reasoning_effort"] = EFFORTS.get(name, name)
     wanted = config.get("format") or request.output_format
     if wanted:
         where = "output_config.format" if config.get("format") else "output_format"
-        if wanted.get("type") != "json_schema" or not isinstance(wanted.get("schema"), dict):
+        is_schema = isinstance(wanted, dict) and wanted.get("type") == "json_schema"
+        if not is_schema or not isinstance(wanted.get("schema"), dict):
             _refuse(where, 'must be {"type": "json_schema", "schema": {…}}')
         schema = {"name": "answer", "strict": True, "schema": wanted["schema"]}
         found["response_format"] = {"type": "json_schema", "json_schema": schema}

@@ -228,6 +228,11 @@ def test_the_settings():
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
         ({"output_format": {"type": "xml"}}, "output_format"),
+        ({"output_config": {"effort": [1]}}, "output_config.effort"),
+        ({"output_config": {"effort": {"a": 1}}}, "output_config.effort"),
+        ({"output_config": {"effort": 3}}, "output_config.effort"),
+        ({"output_config": {"format": "x"}}, "output_config.format"),
+        ({"output_config": {"format": ["x"]}}, "output_config.format"),
     ],
 )
 def test_what_no_other_model_can_do_is_refused_by_name(members, param):
