@@ -65,7 +65,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._got = 0
         self._piece_bytes = 0
         self._loose_bytes = 0
-        """Of a head, of trailers, or between chunks."""
+        """Of a head, of trailers, or between chunks. How much of the piece that is being parsed
+        comes after the end of something else is not known: none of it is counted."""
         self._plain_head = b""
         """Of a request that wishes to speak another protocol, without that wish."""
         self._keep_alive = LazyTimer(
@@ -153,7 +154,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._plain_head = self._without_upgrade()
             return
         self._in_head = False
-        self._note_end()
+        self._loose_bytes = -self._piece_bytes
         super().on_headers_complete()
         # Trailers go where nobody looks: they come too late to be headers.
         self.headers = []
@@ -165,7 +166,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of its body."""
-        self._note_end()
+        self._loose_bytes = -self._piece_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -173,7 +174,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._plain_head:
             return
         self._in_message = False
-        self._note_end()
+        self._loose_bytes = -self._piece_bytes
         self._window.stop()
         super().on_message_complete()
         if self.cycle.response_complete:
@@ -276,10 +277,6 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._active is not None:
             self._active.disconnected = True
         self.transport.abort()
-
-    def _note_end(self) -> None:
-        # How much of the piece that is being parsed comes after this is not known: none is counted.
-        self._loose_bytes = -self._piece_bytes
 
     def _open_window(self) -> None:
         self._got = 0
