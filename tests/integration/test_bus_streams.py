@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.errors import OutboundBufferLimitError
+from nats.js import JetStreamContext
 from structlog.testing import capture_logs
 
 from localforge.bandit import Fold
 from localforge.bus import head, pull
+from localforge.bus import tail as tail_module
 from localforge.bus.connection import settle
 from localforge.bus.facts import FactPublisher
 from localforge.bus.pull import Pulled, Puller
@@ -290,6 +292,46 @@ async def test_a_tail_that_is_stopped_while_it_restarts_reads_no_more(
     assert everything.names == ["f0"]
     assert reader.names == []
     assert _pulling("router") == []
+
+
+async def test_a_tail_reads_on_whatever_keeps_it_from_beginning(
+    tail: Tail, reader: Reader, admin: Client, monkeypatch: pytest.MonkeyPatch
+):
+    """As what uvloop raises on a connection that is just being lost."""
+    await tail.start(after=0)
+    failures = [RuntimeError("lost"), RuntimeError("lost")]
+
+    async def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(tail, "_compare", fail)
+    monkeypatch.setattr(tail_module, "RETRY_S", 0.01)
+    await tail._restart("as when its consumer was lost")
+    await _publish(admin, *_names(0, 5))
+    await reader.has(5)
+
+    assert failures == []
+
+
+async def test_a_tail_reads_on_where_it_cannot_ask_how_far(
+    tail: Tail, reader: Reader, admin: Client, monkeypatch: pytest.MonkeyPatch
+):
+    await tail.start(after=0)
+    asked: list[str] = []
+
+    async def fail(_: object, name: str) -> None:
+        asked.append(name)
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(JetStreamContext, "stream_info", fail)
+    await _publish(admin, *_names(0, 5))
+    await reader.has(5)
+    await _publish(admin, *_names(5, 10))
+    await reader.has(10)
+
+    assert asked
+    assert reader.names == _names(0, 10)
 
 
 async def test_reading_all_that_is_broken_off_leaves_nothing_behind(admin: Client):

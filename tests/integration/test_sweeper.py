@@ -12,6 +12,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
+from localforge.bus.bus import Bus
 from localforge.bus.provision import ensure_consumer
 from localforge.config import BackendConfig, Config, ModelConfig, RedisConfig
 from localforge.config.sections import RouterConfig
@@ -21,6 +22,7 @@ from localforge.contracts.chat import ChatCompleted, ChatRequested
 from localforge.contracts.live import ChatCall, DeadLetter, ExecuteCall, Lane, Target
 from localforge.contracts.trust import Label, Seal
 from localforge.embedded import DataDir, start_redis
+from localforge.errors import ContractError
 from localforge.hosting import Host
 from localforge.registry import RegistryStore
 from localforge.sweeper.app import SETTLED_S, SweeperApp
@@ -125,6 +127,31 @@ async def test_work_for_a_removed_backend_is_handed_on_or_ends(
     assert await _left(admin) == {stays: 1}
     assert ended.error is not None
     assert (ended.status, ended.error.code) == (502, "backend_removed")
+
+
+async def test_work_that_can_never_be_handed_on_ends(
+    provisioned_server: ProvisionedServer, sweeper: SweeperApp, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the next step's account makes it larger than the broker takes."""
+    admin = await provisioned_server.connect("admin")
+    gone = subjects.work_execute("local", "gone")
+    await admin.jetstream().publish(gone, _work("grows", "gone", "smollm").encode())
+    now = time.time() + SETTLED_S + 1
+    publish_durable = Bus.publish_durable
+
+    async def publish(self: Bus, subject: str, *args: Any, **options: Any) -> bool:
+        if subject.startswith("lf.work.exec."):
+            raise ContractError("larger than the broker takes", code="too_large")
+        return await publish_durable(self, subject, *args, **options)
+
+    monkeypatch.setattr(Bus, "publish_durable", publish)
+    await sweeper.sweep(now)
+    await sweeper.sweep(now + ORPHAN_S)
+
+    ended = await _result(admin, "grows")
+    assert ended.error is not None
+    assert ended.error.code == "too_large"
+    assert await _left(admin) == {}
 
 
 async def test_how_long_a_silent_executor_counts_follows_a_reload(

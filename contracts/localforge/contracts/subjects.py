@@ -268,6 +268,8 @@ FEEDBACK_DURABLE = Durable(
     stream=REQUESTS.name,
     subject=REQUEST_FEEDBACK,
     backoff_s=(1, 2, 5, 10),
+    # Verdicts that wait for their decisions must not keep others from theirs.
+    max_ack_pending=10_000,
 )
 SWEEPER_DURABLE = Durable(
     name="sweeper-exhausted",

@@ -29,6 +29,8 @@ MAX_MODELS = 256
 OWN_FAULT = "backend_"
 """How the codes of failures begin that the model server is to blame for."""
 FURTHER_FAULTS = frozenset({"stream_broken", "deadline_exceeded"})
+LEAST_DEADLINE_S = 10.0
+"""A caller who waits less has wished for too much; nobody else's model is the worse for it."""
 NO_FAULT = frozenset({"backend_refused", "backend_cannot"})
 """The request is wrong, or the server's format has no words for it."""
 
@@ -74,6 +76,8 @@ def is_own_failure(outcome: OutcomeObserved) -> bool:
     if outcome.status != "error" or outcome.total_s == 0.0:
         return False
     code = outcome.error_code
+    if code == "deadline_exceeded" and outcome.total_s < LEAST_DEADLINE_S:
+        return False
     return code in FURTHER_FAULTS or (code.startswith(OWN_FAULT) and code not in NO_FAULT)
 
 

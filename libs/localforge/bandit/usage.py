@@ -277,6 +277,8 @@ def _capped(mean: float, std: float, cap: float) -> Spread:
     if mean <= 0.0 or std <= 0.0:
         return min(mean, cap), 0.0
     square = 1.0 + (std / mean) * (std / mean)
+    if square == 1.0:
+        return min(mean, cap), 0.0
     variance = math.log(square)
     width = math.sqrt(variance)
     # From the cap to the mean of the logarithm, in its standard deviations.

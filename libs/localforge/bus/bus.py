@@ -137,7 +137,7 @@ class Bus:
         self._closing = True
         # A drain needs the broker; without it there is nobody to say goodbye to.
         with suppress(*_AWAY):
-            await self._client.drain()
+            await asyncio.wait_for(self._client.drain(), LEAVE_S)
         await connection.end(self._client)
 
     def forward(

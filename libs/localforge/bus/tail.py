@@ -91,20 +91,25 @@ class Tail:
         old, self._puller = self._puller, None
         if old:
             await old.stop()
-        while True:
+        while not self._stopped:
             try:
-                info = await self._client.jetstream().add_consumer(
-                    self._stream, config=self._position()
-                )
-                break
-            except (NatsError, OSError, TimeoutError) as exc:
+                await self._begin()
+            except Exception as exc:
+                if self._puller:
+                    await self._puller.stop()
                 if reason == "start":
+                    if not isinstance(exc, NatsError | OSError):
+                        raise
                     raise DependencyUnavailable(
                         f"cannot read stream {self._stream}: {str(exc) or type(exc).__name__}"
                     ) from exc
+                # Whatever it was: nobody else would read on, and nobody notice.
                 await asyncio.sleep(RETRY_S)
-            if self._stopped:
+            else:
                 return
+
+    async def _begin(self) -> None:
+        info = await self._client.jetstream().add_consumer(self._stream, config=self._position())
         await self._compare()
         self._consumer_sequence = 0
         if not info.num_pending:
@@ -141,7 +146,7 @@ class Tail:
 
     async def _compare(self) -> None:
         """Say it when the stream ends before what was read of it, and nothing will come."""
-        with suppress(NatsError, OSError):
+        with suppress(Exception):
             ends_at = (await self._client.jetstream().stream_info(self._stream)).state.last_seq
             if ends_at < self.sequence:
                 _log.error(
@@ -175,7 +180,7 @@ class Tail:
     async def _look(self) -> None:
         self._bound = None
         # Where it cannot be asked there is no bound: that the broker is away shows elsewhere.
-        with suppress(NatsError, OSError):
+        with suppress(Exception):
             js = self._client.jetstream(timeout=LOOK_S)
             state = (await js.stream_info(self._stream)).state
             look = Look(time.monotonic(), state.last_seq, state.bytes)

@@ -17,7 +17,7 @@ import msgspec
 import typer
 
 from localforge.config import DEFAULT_FILE, BackendConfig, Config, check_environment, load
-from localforge.embedded.state import EFFECTIVE_FILE, DataDir, Runtime
+from localforge.embedded.state import EFFECTIVE_FILE, Runtime, running_in
 from localforge.errors import DependencyUnavailable, RequestRefused
 
 ConfigOption = Annotated[
@@ -91,8 +91,7 @@ def _running_backends(config: Config) -> tuple[BackendConfig, ...]:
 
 
 def _running(config: Config) -> Runtime | None:
-    folder = Path(config.up.data_dir)
-    return DataDir(folder).running() if folder.exists() else None
+    return running_in(Path(config.up.data_dir))
 
 
 def call(config: Config, method: str, path: str, body: Any = None) -> Any:

@@ -63,7 +63,9 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         # An exponent is hard to compare with anything.
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}"
+        return f"{value:.4g}" if abs(value) >= 1e-4 or not value else f"{value:.8f}".rstrip("0")
     return escape(str(value))
 
 

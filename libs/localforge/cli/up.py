@@ -288,8 +288,9 @@ class Instance:
                 await process.wait()
         if process.returncode:
             told = errors.decode(errors="replace").strip()
-            # Of what was not raised on purpose the end of the traceback.
-            reason = told.removeprefix("error: ") if told.startswith("error: ") else told[-300:]
+            # After what it has logged; of what was not raised on purpose the traceback's end.
+            _, is_told, reason = f"\n{told}".rpartition("\nerror: ")
+            reason = reason if is_told else told[-300:]
             raise ConfigError(
                 reason.replace("localforge provision --update", "localforge up --update")
             )

@@ -31,6 +31,9 @@ EFFECTIVE_FILE = "config.json"
 _DIE_S = 5.0
 
 
+_RUNTIME = "runtime.json"
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """A running instance, for the commands that talk to it."""
 
@@ -61,7 +64,7 @@ class DataDir:
         self.redis = self.path / "redis"
         self.keys = self.path / "keys"
         self.credentials = self.path / "credentials.json"
-        self._runtime = self.path / "runtime.json"
+        self._runtime = self.path / _RUNTIME
         self._redis_password = self.path / "redis-password"
         self._lock = self.path / "lock"
         try:
@@ -131,8 +134,7 @@ class DataDir:
 
     def running(self) -> Runtime | None:
         """Return the instance that runs now; None when there is none."""
-        runtime = self._read_runtime()
-        return runtime if runtime and runtime.process.running else None
+        return running_in(self.path)
 
     async def end_leftovers(self) -> list[str]:
         """End what an instance that was killed has left running; call while holding the lock.
@@ -146,7 +148,7 @@ class DataDir:
         Raises:
             ConfigError: One does not die; names its pid.
         """
-        runtime = self._read_runtime()
+        runtime = _read_runtime(self.path)
         children = runtime.children if runtime else {}
         left = {name: process for name, process in children.items() if process.running}
         for process in left.values():
@@ -163,12 +165,26 @@ class DataDir:
                 await asyncio.sleep(0.02)
         return sorted(left)
 
-    def _read_runtime(self) -> Runtime | None:
-        try:
-            return msgspec.json.decode(self._runtime.read_bytes(), type=Runtime)
-        except (FileNotFoundError, msgspec.DecodeError):
-            # Written whole or not at all: what cannot be read is from another version.
-            return None
+
+def running_in(folder: Path) -> Runtime | None:
+    """Return the instance that runs now with a data directory, which may be somebody else's.
+
+    Args:
+        folder: `up.data_dir`; nothing is made in it.
+
+    Returns:
+        None when there is none, or none that may be known of.
+    """
+    runtime = _read_runtime(folder)
+    return runtime if runtime and runtime.process.running else None
+
+
+def _read_runtime(folder: Path) -> Runtime | None:
+    try:
+        return msgspec.json.decode((folder / _RUNTIME).read_bytes(), type=Runtime)
+    except (OSError, msgspec.DecodeError):
+        # Written whole or not at all: what cannot be decoded is from another version.
+        return None
 
 
 def child_processes(pids: Mapping[str, int]) -> dict[str, ProcessId]:

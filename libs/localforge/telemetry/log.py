@@ -37,7 +37,9 @@ def configure(config: TelemetryConfig, service: str) -> None:
     factory: Any
     if console:
         processors.append(
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
         )
         factory = structlog.PrintLoggerFactory(file=sys.stderr)
     else:

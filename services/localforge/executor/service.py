@@ -187,8 +187,8 @@ class ExecutorService:
         newer attempt of a request calls off the older ones, which the edge has given up.
 
         Raises:
-            PermanentError: The plan has no such step. Everything else is told to the sink, and
-                what the sink raises comes out.
+            PermanentError: The plan has no such step. Everything else is told to the sink; what
+                it raises while it takes an answer counts as a failure of the attempt.
         """
         if not 0 <= call.step < len(call.plan):
             raise PermanentError(

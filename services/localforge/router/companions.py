@@ -11,7 +11,7 @@ from localforge.bandit.goal import Goal, GoalController
 from localforge.bandit.goal_state import dump_goal, goal_name, load_goal
 from localforge.bus.pull import Pulled
 from localforge.config import Config
-from localforge.errors import StateError
+from localforge.errors import DependencyUnavailable, StateError
 from localforge.router.catch_up import Folded
 from localforge.router.checkpoints import Checkpoints
 from localforge.telemetry import log
@@ -33,13 +33,22 @@ class Companions:
     async def configure(
         self, config: Config, checkpoints: Checkpoints, fold: Fold, catch_up: CatchUp
     ) -> None:
-        """Have what the configuration asks for, as far as the learner has come."""
+        """Have what the configuration asks for, as far as the learner has come.
+
+        Raises:
+            DependencyUnavailable: The stream cannot be read; what is new is not there, and a goal
+                that is to be replaced goes on.
+        """
+        unavailable: DependencyUnavailable | None = None
         if not any(key.budget_usd for key in config.keys):
             self.spending = None
         elif self.spending is None:
             spending = stored_spending(await checkpoints.read(STATE_NAME), fold.sequence)
-            await catch_up(spending)
-            self.spending = spending
+            try:
+                await catch_up(spending)
+                self.spending = spending
+            except DependencyUnavailable as exc:
+                unavailable = exc  # said at the end: no reason to keep a goal that is gone
         # The goal comes last, with nothing awaited behind it: a goal that was replaced gets no more
         # facts, and no decision may be made under it while the learner goes on.
         goal = Goal.from_config(config.router.goal)
@@ -51,6 +60,8 @@ class Companions:
             await catch_up(controller)
             self.goal = controller
             _log.info("goal_kept", goal=str(goal), shadow_price=controller.shadow_price)
+        if unavailable:
+            raise unavailable
 
     def apply(self, batch: list[Pulled]) -> None:
         """Take a batch of the stream."""

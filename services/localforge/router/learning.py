@@ -13,10 +13,10 @@ _log = log.get("router")
 AT_ONCE = 4
 """Facts that are learned from without a pause: half a millisecond that a request may wait for, two
 where they are verdicts on cascades."""
-BEHIND = 20_000
+BEHIND = 10_000
 """Facts still on the server from which on learning comes first: a learner that falls back decides
-on what is long known, and a replay looks only so far back for it. A busy log is read some
-thousands behind its end on purpose."""
+on what is long known, and a replay looks only so far back for it: 50,000 messages, of which there
+may be three for a fact. A busy log is read some thousands behind its end on purpose."""
 
 
 class Learning:

@@ -13,7 +13,7 @@ from localforge.bus.work import Spent, request_id_of, spent_on, stamp
 from localforge.config import Config
 from localforge.contracts import subjects
 from localforge.contracts.live import DeadLetter, DeliveriesExhausted
-from localforge.errors import DependencyUnavailable
+from localforge.errors import ContractError, DependencyUnavailable
 from localforge.hosting import Host
 from localforge.registry import RegistryView
 from localforge.sweeper.service import Backlog, End, HandOn, conclude, exhausted
@@ -147,19 +147,26 @@ class SweeperApp:
         if ending is None:
             return
         if isinstance(ending, HandOn):
-            await self._bus.publish_durable(
-                ending.subject, ending.call, message_id=ending.message_id(_stamp(message))
-            )
-            _log.info(
-                "work_handed_on",
-                request_id=ending.call.call.request_id,
-                decision_id=ending.call.decision_id,
-                to=ending.call.target.model,
-            )
-        else:
+            try:
+                await self._hand_on(ending, _stamp(message))
+            except ContractError as exc:
+                # It would be as large, or as wrong, at every sweep.
+                ending = End(ending.call.call.request_id, exc)
+        if isinstance(ending, End):
             await self._end(ending, spent_on(message.subject or "", message.data or b""))
         metrics.SWEPT.labels("handed_on" if isinstance(ending, HandOn) else "ended").inc()
         await self._delete(sequence)
+
+    async def _hand_on(self, ending: HandOn, stamp: str) -> None:
+        await self._bus.publish_durable(
+            ending.subject, ending.call, message_id=ending.message_id(stamp)
+        )
+        _log.info(
+            "work_handed_on",
+            request_id=ending.call.call.request_id,
+            decision_id=ending.call.decision_id,
+            to=ending.call.target.model,
+        )
 
     async def _end(self, ending: End, spent: Spent) -> None:
         if ending.request_id:
