@@ -69,8 +69,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Share of its recent answers that pass the checks of their form, 0 to 1; its quality is not
     predicted above it."""
     failed_share: float = NOTHING
-    """Predicted probability that an attempt at it fails; `utility` has the best other model's then,
-    less the time lost."""
+    """Predicted probability that an attempt at it fails, where that takes something off `utility`,
+    which has the best other model's then, less the time lost."""
     lost_s: float = NOTHING
     """Predicted seconds until such an attempt has failed."""
 

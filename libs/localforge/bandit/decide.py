@@ -196,7 +196,11 @@ def _predict(
         worth.append(quality - loss)
     risks = [learner.reliability.risk((offer.backend, offer.model)) for offer in offers]
     if any(risk is not NONE for risk in risks):
-        worth = with_failures(worth, risks, latency_weight)
+        answers, worth = worth, with_failures(worth, risks, latency_weight)
+        risks = [
+            risk if utility < answer else NONE
+            for risk, utility, answer in zip(risks, worth, answers, strict=True)
+        ]
     return [
         _Forecast(quality, std, seen, utility, doubt, seen + further, sound, mean, risk)
         for (sound, quality), mean, std, seen, doubt, further, utility, risk in zip(

@@ -149,7 +149,8 @@ def with_failures(
     """Return the utility of asking each model first, and another where it fails.
 
     The other is the one that is worth most with its own failures, whatever comes after those;
-    where there is none, a failure is worth nothing and costs its time.
+    where there is none, a failure is worth nothing and costs its time. No model gains by that a
+    better one follows its failures: whoever wants that one asks it.
 
     Args:
         utilities: Of each model's answer.
@@ -161,10 +162,10 @@ def with_failures(
         for utility, risk in zip(utilities, risks, strict=True)
     ]
     if len(alone) == 1:
-        return alone
+        return [min(utilities[0], alone[0])]
     second, first = sorted(alone)[-2:]
     best = alone.index(first)
     return [
-        value + risk.share * (second if index == best else first)
-        for index, (value, risk) in enumerate(zip(alone, risks, strict=True))
+        min(utility, value + risk.share * (second if index == best else first))
+        for index, (utility, value, risk) in enumerate(zip(utilities, alone, risks, strict=True))
     ]

@@ -126,6 +126,14 @@ def test_an_attempt_that_never_began_is_no_failure():
     assert fold.learner.reliability.state() == ()
 
 
+@pytest.mark.parametrize(("total_s", "expected"), [(9.9, Applied.NOT_OK), (10.0, Applied.LEARNED)])
+def test_a_deadline_that_leaves_no_time_is_its_callers_wish(total_s, expected):
+    fold = Fold(SCHEMA, DIM)
+    late = failure("o", "m", total_s=total_s, code="deadline_exceeded")
+
+    assert fold.apply(1, late) is expected
+
+
 def test_a_repeated_failure_counts_once():
     fold = Fold(SCHEMA, DIM)
 
@@ -161,6 +169,13 @@ def test_nobody_counts_on_another_model_that_fails_too():
     assert with_failures([0.5, 0.9, 0.4], [Risk(0.5, 0.0), dead, NONE], 0.0)[0] == pytest.approx(
         0.5 * 0.5 + 0.5 * 0.4
     )
+
+
+def test_no_model_gains_by_the_better_one_that_follows_its_failures():
+    good, poor = 0.8, 0.3
+    risks = [NONE, Risk(0.9, 0.1)]
+
+    assert with_failures([good, poor], risks, 0.001) == [good, poor]
 
 
 def test_where_there_is_no_other_model_a_failure_is_worth_nothing():
