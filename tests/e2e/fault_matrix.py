@@ -144,8 +144,10 @@ async def _add_attempts(stack: Stack, seen: dict[Cell, Seen]) -> None:
             if outcome.request_id in by_request:
                 by_request[outcome.request_id].attempts.append(outcome)
         return all(
-            found.attempts and (found.error is not None or found.attempts[-1].status == "ok")
-            for found in seen.values()
+            any(attempt.model == cell.model for attempt in found.attempts)
+            if found.error is not None
+            else found.attempts and found.attempts[-1].status == "ok"
+            for cell, found in seen.items()
         )
 
     with contextlib.suppress(AssertionError):  # each cell says what it lacks
