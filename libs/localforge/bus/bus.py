@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import nats
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.js.errors import APIError
 
 from localforge.bus import connection
 from localforge.bus.facts import FactPublisher
 from localforge.bus.refusal import NOTHING, end_with_error
-from localforge.bus.wire import MESSAGE_ID, NO_RESPONDERS, NOBODY, Wire, status_of, wire_of
+from localforge.bus.wire import (
+    MESSAGE_ID,
+    NEVER_SENT,
+    NO_RESPONDERS,
+    NOBODY,
+    Wire,
+    status_of,
+    wire_of,
+)
 from localforge.bus.work import Spent, ids_of
 from localforge.config import NatsConfig
 from localforge.contracts import subjects
@@ -233,7 +241,7 @@ class Bus:
             if exc.err_code == _MAX_PER_SUBJECT:
                 return False
             raise DependencyUnavailable(f"JetStream refused {subject}: {exc.description}") from exc
-        except _NEVER_SENT as exc:
+        except NEVER_SENT as exc:
             raise ContractError(f"the message for {subject!r} cannot be sent: {exc}") from exc
         except (NatsError, OSError, TimeoutError) as exc:
             raise DependencyUnavailable(f"JetStream did not take {subject}: {exc}") from exc
@@ -383,7 +391,6 @@ def _request_of(reply: str) -> str:
 _AWAY = (NatsError, OSError, TimeoutError, RuntimeError)
 """Raised without a broker; a RuntimeError by uvloop, where nats-py writes to a lost connection."""
 _REFUSED = "authorization violation"
-_NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
 _MAX_PER_SUBJECT = 10077
 """JetStream: maximum messages per subject exceeded."""
 

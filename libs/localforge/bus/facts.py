@@ -19,11 +19,10 @@ from contextlib import suppress
 
 import msgspec
 from nats.aio.client import Client
-from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from localforge.bus.connection import inbox_prefix
-from localforge.bus.wire import Wire, message_id, wire_of
+from localforge.bus.wire import NEVER_SENT, Wire, message_id, wire_of
 from localforge.contracts.base import Contract
 from localforge.contracts.live import FactsDelayed
 from localforge.contracts.subjects import status
@@ -37,7 +36,6 @@ ACK_TIMEOUT_S = 5.0
 GATHER_S = 0.025
 """Facts are gathered for this long: one write, and acks that come together."""
 RETRY_PAUSE_S = 0.25
-_NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
 TELL_EVERY_S = 2.0
 """While facts are delayed the edges are told, for their readiness."""
 
@@ -147,7 +145,7 @@ class FactPublisher:
                     reply=f"{self._ack_prefix}.{token}",
                     headers=message_id(fact.message_id) if fact.message_id else b"",
                 )
-            except _NEVER_SENT as exc:
+            except NEVER_SENT as exc:
                 # Kept, it would hold up all that come after it.
                 self._drop(self._waiting.popleft(), exc)
                 continue

@@ -37,6 +37,8 @@ Callback = Callable[[str, str, bytes, bytes], None]
 Called while the connection is being read: what takes long, or waits, belongs in a task.
 """
 
+NEVER_SENT = (BadHeaderError, BadSubjectError, MaxPayloadError)
+"""What is wrong with a message itself: another try would end in the same way."""
 MESSAGE_ID = "Nats-Msg-Id"
 NO_RESPONDERS = "503"
 NOBODY = f"NATS/1.0\r\nStatus: {NO_RESPONDERS}\r\n\r\n".encode()
