@@ -2,12 +2,10 @@
 
 import asyncio
 import time
-from typing import NamedTuple
 
-from nats.errors import BadSubjectError
 from nats.errors import Error as NatsError
-from nats.js.errors import NotFoundError
 
+from localforge.bus.decision_log import read_decision, read_last
 from localforge.bus.durable import Delivery
 from localforge.bus.provision import ensure_consumer, ensure_stream
 from localforge.bus.pull import Pulled, Puller
@@ -17,7 +15,7 @@ from localforge.contracts.chat import FeedbackSubmitted
 from localforge.contracts.facts import DecisionMade, FeedbackGiven, OutcomeObserved, outcome_on
 from localforge.contracts.live import EvaluateCall
 from localforge.contracts.problems import ContractViolation
-from localforge.errors import ContractError, DependencyUnavailable, RequestRefused
+from localforge.errors import DependencyUnavailable, RequestRefused
 from localforge.evaluator.service import EvaluatorService
 from localforge.hosting import Host
 from localforge.telemetry import log, tracing
@@ -29,13 +27,6 @@ COMPLETION_PREFIX = "chatcmpl-"
 PATIENT_DELIVERIES = subjects.FEEDBACK_DURABLE.max_deliver - 1
 """Of a verdict before its decision, in two and a half minutes. The edge, which refuses ids that
 nobody knows, has accepted it: facts are delayed. One is left in case the dead letter fails."""
-
-
-class _Fact(NamedTuple):
-    """A message of the stream of facts."""
-
-    subject: str
-    data: bytes
 
 
 def create(host: Host) -> "EvaluatorApp":
@@ -94,7 +85,7 @@ class EvaluatorApp:
     async def on_verdict(self, submitted: FeedbackSubmitted, delivery: Delivery) -> None:
         """Join one verdict with its decision; acked when the stream has the result."""
         decision_id = submitted.completion_id.removeprefix(COMPLETION_PREFIX)
-        decided = await self._find(subjects.decision(decision_id))
+        decided = await read_decision(self._bus.client, decision_id)
         if decided is None:
             if delivery.number < PATIENT_DELIVERIES:
                 raise DependencyUnavailable("the decision is not in the stream yet")
@@ -106,7 +97,7 @@ class EvaluatorApp:
         answered = await self._find_fallback(decision_id)
         given = self._service.user_feedback(
             submitted,
-            DecisionMade.decode(decided.data),
+            DecisionMade.decode(decided),
             time.time(),
             answered_by=answered.model if answered else "",
             cascade=answered.cascade if answered else None,
@@ -119,7 +110,7 @@ class EvaluatorApp:
 
     async def _find_fallback(self, decision_id: str) -> OutcomeObserved | None:
         """Return what another model's answer in the chosen one's place came to, if one gave it."""
-        found = await self._find(subjects.fallback_outcome("*", "*", decision_id))
+        found = await read_last(self._bus.client, subjects.fallback_outcome("*", "*", decision_id))
         if found is None:
             return None
         try:
@@ -128,20 +119,6 @@ class EvaluatorApp:
             # An executor may write what it likes on its subject.
             _log.warning("not_a_message", subject=found.subject, reason=str(exc))
             return None
-
-    async def _find(self, subject: str) -> _Fact | None:
-        """Return the last fact on a subject, wildcards allowed; None when there is none."""
-        try:
-            message = await self._bus.client.jetstream().get_msg(
-                subjects.FEEDBACK.name, subject=subject, direct=True
-            )
-        except NotFoundError:
-            return None
-        except BadSubjectError as exc:
-            raise ContractError(f"{subject!r} is no subject") from exc
-        except (NatsError, OSError, TimeoutError) as exc:
-            raise DependencyUnavailable(f"cannot read {subjects.FEEDBACK.name}: {exc}") from exc
-        return _Fact(message.subject or "", message.data or b"")
 
     async def _ensure_stream(self) -> None:
         """Make the stream anew that a restarted broker has forgotten; it is in memory."""
