@@ -264,6 +264,10 @@ async def test_a_child_that_does_not_get_ready_in_time_is_killed(
     assert new_children() == set()
 
 
+# asyncio may drop a program whose start is cancelled before it has seen its end; the test looks for
+# what is left of it by itself.
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 async def test_when_one_of_a_stage_fails_the_others_are_stopped(
     supervisor: Supervisor, new_children: Callable[[], set[int]]
 ):
